@@ -1,0 +1,235 @@
+"""Settings: pydantic models that are the one source of the config's schema, defaults, units and documentation.
+
+Sections shared by all imaging systems stand here; what only one modality has (its optics, its illumination)
+is declared by that system as a subclass of :class:`SystemSettings`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Optics(Section):
+    """Objective, wavelengths and sampling; lengths in micrometre, in the sample."""
+
+    na: Annotated[float, Field(gt=0, lt=2, description="detection numerical aperture")]
+    index: Annotated[float, Field(ge=1, lt=2.5, description="refractive index of the immersion medium")] = (
+        1.518
+    )
+    emission_wavelength_um: Annotated[
+        float, Field(ge=0.2, le=2, description="detected wavelength (vacuum), um; 0.525, not 525")
+    ]
+    pixel_um: Annotated[
+        float | None,
+        Field(gt=0.001, le=20, description="camera pixel in the sample, um; empty: read from the file"),
+    ] = None
+    z_step_um: Annotated[
+        float | None, Field(gt=0.001, le=20, description="distance of planes, um; empty: read from the file")
+    ] = None
+
+    @model_validator(mode="after")
+    def _na_below_index(self) -> Optics:
+        if self.na >= self.index:
+            raise ValueError(
+                f"na = {self.na} must be below the refractive index = {self.index}; check both (oil 1.518, water 1.33)"
+            )
+        return self
+
+
+class Camera(Section):
+    """What turns counts into photons."""
+
+    offset: Annotated[float, Field(ge=0, description="counts of a dark frame, subtracted")] = 0.0
+    saturation: Annotated[
+        float | None,
+        Field(gt=0, description="count at which a pixel is full; empty: the largest value of the type"),
+    ] = None
+
+
+class FrameSettings(Section):
+    """How frames follow each other in the file and in time."""
+
+    order: Annotated[
+        str | None,
+        Field(
+            description="axes of the planes in the file, slowest first, e.g. 't angle phase' or 't angle z phase'; "
+            "needed where the file does not say it"
+        ),
+    ] = None
+    planes: Annotated[int, Field(ge=1, description="number of z planes of an acquisition")] = 1
+    exposure_s: Annotated[float | None, Field(gt=0, description="exposure of one frame, s")] = None
+    z_delay_s: Annotated[float, Field(ge=0, description="wait before the next plane, s")] = 0.0
+    acquisition_interval_s: Annotated[
+        float | None, Field(gt=0, description="start to start of acquisitions, s; empty: back to back")
+    ] = None
+
+    def delays_s(self) -> dict[str, float]:
+        """Wait before a step of each axis, s, by axis name."""
+        return {"z": self.z_delay_s}
+
+
+class Multigrid(Section):
+    """The fast engine: scene and motion are sums of coefficient grids, coarse to fine."""
+
+    scene_levels: Annotated[int, Field(ge=1, le=16, description="number of scene grids")] = 8
+    scene_coarsest: Annotated[
+        float, Field(gt=0, le=1, description="cells per pixel of the scene grid side, coarsest level")
+    ] = 0.2
+    scene_finest: Annotated[float, Field(gt=0, le=1, description="the same, finest level")] = 1.0
+    motion_levels: Annotated[int, Field(ge=1, le=16, description="number of motion grids")] = 8
+    motion_coarsest_cells: Annotated[int, Field(ge=1, description="cells per side, coarsest motion grid")] = 1
+    motion_finest_cells: Annotated[int, Field(ge=1, description="cells per side, finest motion grid")] = 12
+    motion_time_nodes: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=64,
+            description="time intervals of the finest motion grid; empty: a quarter of the frames, 2 to 4",
+        ),
+    ] = None
+    scene_rate: Annotated[
+        float, Field(gt=0, description="Adam rate of the scene (data scaled to maximum 1)")
+    ] = 0.1
+    motion_rate: Annotated[
+        float, Field(gt=0, description="Adam rate of the motion, in units of the field")
+    ] = 1e-3
+    motion_smoothness: Annotated[
+        float,
+        Field(ge=0, description="weight of the squared displacement gradient (a weak gauge in empty areas)"),
+    ] = 0.0
+
+
+class Reconstruction(Section):
+    """The space-time fit."""
+
+    engine: Annotated[Literal["multigrid"], Field(description="representation of scene and motion")] = (
+        "multigrid"
+    )
+    steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimisation steps of one acquisition")] = (
+        400
+    )
+    windows_open_at: Annotated[
+        float, Field(gt=0, le=1, description="share of the steps at which all coarse-to-fine levels are open")
+    ] = 0.8
+    multigrid: Multigrid = Multigrid()
+    padding_px: Annotated[
+        int, Field(ge=0, le=256, description="camera pixels added around the field (0: periodic field)")
+    ] = 8
+    static: Annotated[
+        bool | list[int],
+        Field(description="also fit without motion: true, false, or a list of acquisitions"),
+    ] = False
+    held_out: Annotated[
+        list[int],
+        Field(
+            description="acquisitions on which frames are held out in separate fits (costs two fits per frame)"
+        ),
+    ] = []
+    held_out_frames: Annotated[
+        int,
+        Field(
+            ge=1, le=64, description="frames held out per such acquisition, rotating over the orientations"
+        ),
+    ] = 3
+    output_times: Annotated[
+        Literal["orientations", "frames"] | Annotated[int, Field(ge=1, le=1000)],
+        Field(
+            description="times of the results: mean of each orientation, every frame, or N per acquisition"
+        ),
+    ] = "orientations"
+    acquisitions_per_job: Annotated[
+        int,
+        Field(
+            ge=1, le=10_000, description="acquisitions of one cluster job (cost only, results do not change)"
+        ),
+    ] = 8
+    seed: Annotated[int, Field(ge=0, description="seed of random starts")] = 0
+
+
+class Conventional(Section):
+    """The conventional reconstruction that everything is compared with."""
+
+    wiener: Annotated[
+        float | Literal["auto"],
+        Field(description="Wiener parameter in units of the squared transfer; 'auto': from the noise"),
+    ] = "auto"
+
+
+class Movie(Section):
+    """The side-by-side movie."""
+
+    frames_per_second: Annotated[float, Field(gt=0, le=120, description="output times shown per second")] = (
+        4.0
+    )
+    panels: Annotated[
+        list[str], Field(min_length=1, description="time-lapse stores shown, left to right")
+    ] = ["widefield", "conventional", "nstm"]
+    saturated_percent: Annotated[
+        float,
+        Field(ge=0, lt=50, description="pixels shown as saturated, percent, one range per sample and panel"),
+    ] = 0.1
+    height_px: Annotated[int, Field(ge=64, le=2160, description="height of one panel, pixel")] = 480
+
+
+class Report(Section):
+    """The page of the experiment."""
+
+    title: Annotated[str, Field(max_length=200, description="heading of the page")] = "NSTM experiment"
+
+
+class Keep(Section):
+    """What stays on disk when a sample is finished."""
+
+    raw: Annotated[bool, Field(description="keep raw.ome.zarr")] = True
+    jobs: Annotated[bool, Field(description="keep the stores of single reconstruct jobs")] = False
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "reconstruction": Reconstruction,
+    "conventional": Conventional,
+    "movie": Movie,
+    "report": Report,
+    "keep": Keep,
+}
+#: Sections that a system may override for its samples.
+OVERRIDABLE = ("reconstruction", "conventional", "movie")
+
+
+class SystemSettings(Section):
+    """Base of the settings of an imaging system; ``kind`` picks the system, sections override the experiment's."""
+
+    kind: str
+    optics: Optics
+    camera: Camera = Camera()
+    frames: FrameSettings = FrameSettings()
+    reconstruction: Annotated[
+        dict[str, Any], Field(description="keys of `reconstruction` that differ for this system")
+    ] = {}
+    conventional: Annotated[dict[str, Any], Field(description="keys of `conventional` that differ")] = {}
+    movie: Annotated[dict[str, Any], Field(description="keys of `movie` that differ")] = {}
+
+
+S = TypeVar("S", bound=Section)
+
+
+def override(section: S, changes: dict[str, Any]) -> S:
+    """``section`` with ``changes`` applied recursively and validated anew."""
+
+    def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **old,
+            **{
+                k: merge(old[k], v) if isinstance(v, dict) and isinstance(old.get(k), dict) else v
+                for k, v in new.items()
+            },
+        }
+
+    return type(section).model_validate(merge(section.model_dump(), changes))

@@ -1,0 +1,154 @@
+"""The one protocol of an imaging modality: its settings, its frame axes, its forward model, its baselines."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from nstm.acquisition import computed_times
+from nstm.settings import Conventional, SystemSettings
+
+#: What is known of the illumination of one acquisition: a JSON-able mapping whose keys belong to the system.
+#: Every one carries ``status`` (pass | warn | fail) and ``reasons`` (list of ``{"severity", "code", "message"}``).
+Calibration = Mapping[str, Any]
+
+
+class ForwardModel(eqx.Module):
+    """Predicts the measurements of one acquisition from the scene at the times that each of them needs.
+
+    A measurement is what one exposure records (a frame; for a rolling shutter a block of rows). The scene
+    lives on its own grid, which may be finer and larger than the camera's.
+    """
+
+    scene_shape: eqx.AbstractVar[tuple[int, int, int, int]]  # (channel, z, y, x), padding included
+    times: eqx.AbstractVar[np.ndarray]  # (measurement, k), s: scene times that each measurement needs
+
+    @abc.abstractmethod
+    def render(self, scenes: Float[Array, "m k c z y x"]) -> Float[Array, "m z v u"]:
+        """Measurements from the scene at ``times``; differentiable, pure, no host round trip."""
+
+    @abc.abstractmethod
+    def output(self, scene: Float[Array, "c z y x"]) -> Float[Array, "c z y x"]:
+        """A scene as it is stored: padding cut off, limited to the support that the instrument transfers."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A conventional reconstruction of one window of blocks.
+
+    ``reconstruct(frames, calibrations, settings)`` takes float32 frames of shape ``(*frame_axes, z, y, x)``,
+    counts with the offset removed, one calibration per block (each block's own acquisition), and gives
+    ``(c, z, y, x)`` on the grid of the results. ``window`` is the number of consecutive blocks that it
+    needs; with 1 the frames hold that block only (length 1 along the block axis).
+    """
+
+    label: str
+    window: int
+    reconstruct: Callable[[np.ndarray, list[Calibration], Conventional], np.ndarray]
+    effective_transfer: str
+
+
+class ImagingSystem(abc.ABC):
+    """A modality. A new one is one class in one file, registered by name, entry point or path."""
+
+    kind: ClassVar[str]
+    Settings: ClassVar[type[SystemSettings]]
+    #: The frame axis whose positions are the blocks of the moving window (orientations for SIM).
+    block_axis: ClassVar[str]
+    #: Names of the channels of a result.
+    channels: tuple[str, ...] = ("intensity",)
+
+    def __init__(self, settings: SystemSettings) -> None:
+        self.settings = settings
+
+    @property
+    @abc.abstractmethod
+    def frame_axes(self) -> dict[str, int]:
+        """Name and length of each frame axis, slowest first as in the raw store."""
+
+    @property
+    @abc.abstractmethod
+    def grid_ratio(self) -> float:
+        """Pixels of the result per camera pixel along y and x."""
+
+    def times(self, acquisitions: int) -> tuple[np.ndarray, str]:
+        """Computed or assumed times ``(t, *frame_axes, z)`` in s, and which of the two."""
+        frames = self.settings.frames
+        axes = {**self.frame_axes, "z": frames.planes}
+        known = frames.exposure_s is not None
+        order = [a for a in (frames.order or "").split() if a in axes] if known else []
+        order += [a for a in axes if a not in order]
+        times = computed_times(
+            acquisitions,
+            axes,
+            exposure_s=frames.exposure_s or 1.0,
+            delays_s=frames.delays_s() if known else {},
+            interval_s=frames.acquisition_interval_s if known else None,
+            order=order,
+        )
+        return times, "computed" if known else "assumed"
+
+    def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
+        """What the frames ``(*frame_axes, z, y, x)`` (counts, offset removed) tell of the illumination."""
+        return {"status": "pass", "reasons": []}
+
+    def consensus(self, calibrations: list[Calibration]) -> Calibration:
+        """One calibration of a sample from those of its acquisitions; default: the first."""
+        return calibrations[0]
+
+    def with_consensus(self, calibration: Calibration, consensus: Calibration) -> Calibration:
+        """The calibration that an acquisition is reconstructed with; default: the consensus."""
+        return consensus
+
+    @abc.abstractmethod
+    def forward(
+        self,
+        frame_shape: tuple[int, int, int],
+        times: np.ndarray,
+        calibration: Calibration,
+        pixel_um: float,
+        padding_px: int,
+    ) -> ForwardModel:
+        """The forward model of frames of ``(z, y, x)`` camera pixels taken at ``times (*frame_axes, z)`` s."""
+
+    def measurements(self, frames: np.ndarray) -> np.ndarray:
+        """Frames ``(*frame_axes, z, y, x)`` (offset removed) as :meth:`ForwardModel.render` predicts them."""
+        return frames.reshape(-1, *frames.shape[-3:])
+
+    @property
+    @abc.abstractmethod
+    def baselines(self) -> dict[str, Baseline]:
+        """Conventional reconstructions by the name of their time-lapse store, widefield among them."""
+
+    @abc.abstractmethod
+    def cutoff(self, calibration: Calibration) -> float:
+        """Highest lateral frequency that the instrument transfers, cycles/um (the ``kc`` of the metrics)."""
+
+    @abc.abstractmethod
+    def passband(self) -> float:
+        """Highest lateral frequency in a single raw frame, cycles/um: beyond it there is only noise."""
+
+
+_REGISTRY: dict[str, type[ImagingSystem]] = {}
+
+
+def register(system: type[ImagingSystem]) -> type[ImagingSystem]:
+    """Class decorator: make ``kind: NAME`` of the config find this system."""
+    _REGISTRY[system.kind] = system
+    return system
+
+
+def registered() -> dict[str, type[ImagingSystem]]:
+    """All systems by kind, those of installed entry points (group ``nstm.systems``) included."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="nstm.systems"):
+        if point.name not in _REGISTRY:
+            _REGISTRY[point.name] = point.load()
+    return dict(_REGISTRY)
