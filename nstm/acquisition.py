@@ -53,9 +53,7 @@ def make_acquisitions(
         raise DataError(f"frames have {len(frames.shape)} axes, expected {(*dims, 'y', 'x')}")
     times = np.asarray(times, dtype=np.float64)
     if times.shape != tuple(frames.shape[:-2]):
-        raise DataError(
-            f"times have shape {times.shape}, frames {tuple(frames.shape)}: one time per plane needed"
-        )
+        raise DataError(f"times have shape {times.shape}, frames {tuple(frames.shape)}: one time per plane needed")
     if not np.all(np.isfinite(times)):
         raise DataError("frame times hold NaN or infinity: give exposure_s and delays in the config instead")
     if time_origin not in TIME_ORIGINS:

@@ -21,9 +21,7 @@ class Optics(Section):
     """Objective, wavelengths and sampling; lengths in micrometre, in the sample."""
 
     na: Annotated[float, Field(gt=0, lt=2, description="detection numerical aperture")]
-    index: Annotated[float, Field(ge=1, lt=2.5, description="refractive index of the immersion medium")] = (
-        1.518
-    )
+    index: Annotated[float, Field(ge=1, lt=2.5, description="refractive index of the immersion medium")] = 1.518
     emission_wavelength_um: Annotated[
         float, Field(ge=0.2, le=2, description="detected wavelength (vacuum), um; 0.525, not 525")
     ]
@@ -95,12 +93,8 @@ class Multigrid(Section):
             description="time intervals of the finest motion grid; empty: a quarter of the frames, 2 to 4",
         ),
     ] = None
-    scene_rate: Annotated[
-        float, Field(gt=0, description="Adam rate of the scene (data scaled to maximum 1)")
-    ] = 0.1
-    motion_rate: Annotated[
-        float, Field(gt=0, description="Adam rate of the motion, in units of the field")
-    ] = 1e-3
+    scene_rate: Annotated[float, Field(gt=0, description="Adam rate of the scene (data scaled to maximum 1)")] = 0.1
+    motion_rate: Annotated[float, Field(gt=0, description="Adam rate of the motion, in units of the field")] = 1e-3
     motion_smoothness: Annotated[
         float,
         Field(ge=0, description="weight of the squared displacement gradient (a weak gauge in empty areas)"),
@@ -110,12 +104,8 @@ class Multigrid(Section):
 class Reconstruction(Section):
     """The space-time fit."""
 
-    engine: Annotated[Literal["multigrid"], Field(description="representation of scene and motion")] = (
-        "multigrid"
-    )
-    steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimisation steps of one acquisition")] = (
-        400
-    )
+    engine: Annotated[Literal["multigrid"], Field(description="representation of scene and motion")] = "multigrid"
+    steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimisation steps of one acquisition")] = 400
     windows_open_at: Annotated[
         float, Field(gt=0, le=1, description="share of the steps at which all coarse-to-fine levels are open")
     ] = 0.8
@@ -129,27 +119,19 @@ class Reconstruction(Section):
     ] = False
     held_out: Annotated[
         list[int],
-        Field(
-            description="acquisitions on which frames are held out in separate fits (costs two fits per frame)"
-        ),
+        Field(description="acquisitions on which frames are held out in separate fits (costs two fits per frame)"),
     ] = []
     held_out_frames: Annotated[
         int,
-        Field(
-            ge=1, le=64, description="frames held out per such acquisition, rotating over the orientations"
-        ),
+        Field(ge=1, le=64, description="frames held out per such acquisition, rotating over the orientations"),
     ] = 3
     output_times: Annotated[
         Literal["orientations", "frames"] | Annotated[int, Field(ge=1, le=1000)],
-        Field(
-            description="times of the results: mean of each orientation, every frame, or N per acquisition"
-        ),
+        Field(description="times of the results: mean of each orientation, every frame, or N per acquisition"),
     ] = "orientations"
     acquisitions_per_job: Annotated[
         int,
-        Field(
-            ge=1, le=10_000, description="acquisitions of one cluster job (cost only, results do not change)"
-        ),
+        Field(ge=1, le=10_000, description="acquisitions of one cluster job (cost only, results do not change)"),
     ] = 8
     seed: Annotated[int, Field(ge=0, description="seed of random starts")] = 0
 
@@ -166,12 +148,12 @@ class Conventional(Section):
 class Movie(Section):
     """The side-by-side movie."""
 
-    frames_per_second: Annotated[float, Field(gt=0, le=120, description="output times shown per second")] = (
-        4.0
-    )
-    panels: Annotated[
-        list[str], Field(min_length=1, description="time-lapse stores shown, left to right")
-    ] = ["widefield", "conventional", "nstm"]
+    frames_per_second: Annotated[float, Field(gt=0, le=120, description="output times shown per second")] = 4.0
+    panels: Annotated[list[str], Field(min_length=1, description="time-lapse stores shown, left to right")] = [
+        "widefield",
+        "conventional",
+        "nstm",
+    ]
     saturated_percent: Annotated[
         float,
         Field(ge=0, lt=50, description="pixels shown as saturated, percent, one range per sample and panel"),
