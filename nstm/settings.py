@@ -95,6 +95,10 @@ class Multigrid(Section):
     ] = None
     scene_rate: Annotated[float, Field(gt=0, description="Adam rate of the scene (data scaled to maximum 1)")] = 0.1
     motion_rate: Annotated[float, Field(gt=0, description="Adam rate of the motion, in units of the field")] = 1e-3
+    scene_nonnegativity: Annotated[
+        float,
+        Field(ge=0, description="weight of the squared negative part of the scene, where the system's scene is a density"),
+    ] = 0.1
     motion_smoothness: Annotated[
         float,
         Field(ge=0, description="weight of the squared displacement gradient (a weak gauge in empty areas)"),
@@ -109,7 +113,14 @@ class Reconstruction(Section):
     windows_open_at: Annotated[
         float, Field(gt=0, le=1, description="share of the steps at which all coarse-to-fine levels are open")
     ] = 0.8
+    stop_at_noise: Annotated[
+        bool, Field(description="stop when all levels are open and the loss has met the noise of the frames")
+    ] = True
     multigrid: Multigrid = Multigrid()
+    frames_at_once: Annotated[
+        int | None,
+        Field(ge=1, description="frames rendered together (memory); empty: one on a CPU, all on an accelerator"),
+    ] = None
     padding_px: Annotated[
         int, Field(ge=0, le=256, description="camera pixels added around the field (0: periodic field)")
     ] = 8

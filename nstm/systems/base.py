@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from nstm.acquisition import computed_times
 from nstm.settings import Conventional, SystemSettings
@@ -27,11 +27,15 @@ class ForwardModel(eqx.Module):
     """
 
     scene_shape: eqx.AbstractVar[tuple[int, int, int, int]]  # (channel, z, y, x), padding included
-    times: eqx.AbstractVar[np.ndarray]  # (measurement, k), s: scene times that each measurement needs
+    times: eqx.AbstractVar[Float[Array, "m k"]]  # scene times that each measurement needs, s from the first frame
+
+    #: Origin and size of the camera's field on the scene's grid: (y, x, height, width).
+    output_field: eqx.AbstractVar[tuple[int, int, int, int]]
+    nonnegative: eqx.AbstractClassVar[bool]  # a density is never below zero; a phase may be
 
     @abc.abstractmethod
-    def render(self, scenes: Float[Array, "m k c z y x"]) -> Float[Array, "m z v u"]:
-        """Measurements from the scene at ``times``; differentiable, pure, no host round trip."""
+    def render(self, scenes: Float[Array, "n k c z y x"], which: Int[Array, "n"]) -> Float[Array, "n z v u"]:
+        """The measurements ``which`` from the scene at their ``times``; differentiable, pure, no host round trip."""
 
     @abc.abstractmethod
     def output(self, scene: Float[Array, "c z y x"]) -> Float[Array, "c z y x"]:
@@ -42,7 +46,7 @@ class ForwardModel(eqx.Module):
 class Baseline:
     """A conventional reconstruction of one window of blocks.
 
-    ``reconstruct(frames, calibrations, settings)`` takes float32 frames of shape ``(*frame_axes, z, y, x)``,
+    ``reconstruct(frames, calibrations, pixel_um, settings)`` takes float32 frames of shape ``(*frame_axes, z, y, x)``,
     counts with the offset removed, one calibration per block (each block's own acquisition), and gives
     ``(c, z, y, x)`` on the grid of the results. ``window`` is the number of consecutive blocks that it
     needs; with 1 the frames hold that block only (length 1 along the block axis).
@@ -50,7 +54,7 @@ class Baseline:
 
     label: str
     window: int
-    reconstruct: Callable[[np.ndarray, list[Calibration], Conventional], np.ndarray]
+    reconstruct: Callable[[np.ndarray, list[Calibration], float, Conventional], np.ndarray]
     effective_transfer: str
 
 
@@ -115,7 +119,15 @@ class ImagingSystem(abc.ABC):
         pixel_um: float,
         padding_px: int,
     ) -> ForwardModel:
-        """The forward model of frames of ``(z, y, x)`` camera pixels taken at ``times (*frame_axes, z)`` s."""
+        """The forward model of frames of ``(z, y, x)`` camera pixels.
+
+        Args:
+            frame_shape: planes, rows, columns of a frame.
+            times: ``(*frame_axes, z)``, s from the first frame of the acquisition.
+            calibration: what :meth:`calibrate` and the consensus found.
+            pixel_um: camera pixel in the sample, um.
+            padding_px: camera pixels added around the field; 0 makes it periodic.
+        """
 
     def measurements(self, frames: np.ndarray) -> np.ndarray:
         """Frames ``(*frame_axes, z, y, x)`` (offset removed) as :meth:`ForwardModel.render` predicts them."""

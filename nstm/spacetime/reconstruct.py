@@ -1,0 +1,97 @@
+"""One acquisition in, one :class:`~nstm.spacetime.result.Fit` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from nstm.acquisition import DataError
+from nstm.optics.noise import noise_variance
+from nstm.settings import Reconstruction
+from nstm.spacetime.fit import fit, predict
+from nstm.spacetime.result import Fit, build_renderer
+from nstm.systems.base import ImagingSystem
+
+
+def reconstruct(
+    system: ImagingSystem,
+    frames: Any,
+    times: np.ndarray,
+    settings: Reconstruction | None = None,
+    *,
+    calibration: Mapping[str, Any] | None = None,
+    pixel_um: float | None = None,
+    move: bool = True,
+    held_out: int | None = None,
+    snapshots: Sequence[int] = (),
+    progress: bool | str = False,
+) -> Fit:
+    """Fit scene and motion to the frames of one acquisition.
+
+    Args:
+        system: the imaging system.
+        frames: ``(*frame_axes, z, y, x)``, counts as recorded.
+        times: ``(*frame_axes, z)``, s, middle of each exposure.
+        settings: the fit; default settings when ``None``.
+        calibration: the illumination; estimated from these frames when ``None``.
+        pixel_um: camera pixel in the sample, um; ``system.settings.optics.pixel_um`` when ``None``.
+        move: False fits the sample at rest (the static model).
+        held_out: flat index of a measurement that the fit must not see.
+        snapshots: steps after which the coefficients are kept.
+        progress: show a progress bar, with this label when a string.
+
+    Raises:
+        DataError: shapes do not fit the system, the frames hold no light, or the illumination was not found.
+        FitError: the optimisation broke down.
+    """
+    settings = settings or Reconstruction()
+    pixel = pixel_um or system.settings.optics.pixel_um
+    if pixel is None:
+        raise DataError("the pixel size is unknown: set optics.pixel_um (um, in the sample) or pass pixel_um")
+    counts = np.asarray(frames, np.float32) - np.float32(system.settings.camera.offset)
+    expected = tuple(system.frame_axes.values())
+    if counts.shape[:-3] != expected:
+        raise DataError(f"frames have shape {counts.shape}, expected {(*expected, 'z', 'y', 'x')} for {system.kind}")
+    if not np.all(np.isfinite(counts)):
+        raise DataError("the frames hold NaN or infinity: mend or drop this acquisition")
+    if calibration is None:
+        calibration = system.calibrate(counts, pixel)
+    if calibration["status"] == "fail":
+        raise DataError("the illumination was not found: " + "; ".join(r["message"] for r in calibration["reasons"]))
+    times = np.asarray(times, np.float64)
+    renderer = build_renderer(system, settings, dict(calibration), counts.shape[-3:], pixel, times)
+    measured = system.measurements(counts)
+    scale = float(measured.max())
+    if not scale > 0:
+        raise DataError("the frames hold no light above the camera offset: check camera.offset and the recording")
+    weights = np.ones(len(measured), np.float32)
+    if held_out is not None:
+        weights[held_out] = 0
+    noise = noise_variance(measured[:, 0], pixel, system.passband())
+    state, trace = fit(
+        renderer,
+        measured / scale,
+        settings,
+        weights=weights,
+        move=move,
+        noise_variance=float(np.mean(noise)) / scale**2 if noise is not None and settings.stop_at_noise else None,
+        snapshots=snapshots,
+        progress=progress if isinstance(progress, str) else ("fit" if progress else None),
+    )
+    residual = measured - scale * np.asarray(predict(renderer, state.parameters))
+    return Fit(
+        system=system,
+        settings=settings,
+        calibration=dict(calibration),
+        frame_shape=counts.shape[-3:],
+        pixel_um=pixel,
+        times_s=times,
+        parameters=jax.tree.map(np.asarray, state.parameters),
+        scale=scale,
+        residual=residual,
+        noise_variance=noise,
+        trace=trace,
+    )

@@ -1,0 +1,229 @@
+"""The result of a fit: scene and motion at any time, and how well the frames were explained."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nstm.acquisition import DataError
+from nstm.settings import Reconstruction
+from nstm.spacetime.displacement import determined, material_displacement, trajectories
+from nstm.spacetime.fit import Renderer, Trace, make_renderer, predict, relative_times
+from nstm.spacetime.warp import warp
+from nstm.systems.base import ForwardModel, ImagingSystem, registered
+
+#: Standard error of the displacement (camera pixels) above which it counts as not determined.
+DETERMINED_PX = 0.25
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Scene and motion of one acquisition.
+
+    ``times_s`` are the times of the frames, ``residual`` is measured minus predicted ``(m, z, v, u)`` in counts,
+    ``noise_variance`` ``(m,)`` in counts squared (``None`` where it cannot be read from the frames),
+    ``scale`` the counts that the engine works in units of.
+    """
+
+    system: ImagingSystem
+    settings: Reconstruction
+    calibration: dict[str, Any]
+    frame_shape: tuple[int, int, int]
+    pixel_um: float
+    times_s: np.ndarray
+    parameters: dict[str, list[np.ndarray]]
+    scale: float
+    residual: np.ndarray
+    noise_variance: np.ndarray | None
+    trace: Trace
+
+    @property
+    def renderer(self) -> Renderer:
+        """The representation and forward model that the parameters belong to."""
+        return build_renderer(
+            self.system, self.settings, self.calibration, self.frame_shape, self.pixel_um, self.times_s
+        )
+
+    @property
+    def output_pixel_um(self) -> float:
+        """Pixel of the result, um."""
+        return self.pixel_um / self.system.grid_ratio
+
+    @property
+    def snapshots(self) -> dict[int, np.ndarray]:
+        """Canonical scene ``(c, z, y, x)`` after the steps asked for."""
+        renderer = self.renderer
+        return {
+            step: self.scale
+            * np.asarray(renderer.model.output(_planes(renderer.scene.render(p["scene"], jnp.float32(1)))))
+            for step, p in self.trace.snapshots.items()
+        }
+
+    def scene(self, times_s: np.ndarray) -> np.ndarray:
+        """The scene at any times within the acquisition, ``(t, c, z, y, x)`` float32, counts.
+
+        Args:
+            times_s: ``(t,)``, s, on the clock of the frames.
+
+        Raises:
+            DataError: a time lies outside the acquisition (nothing was measured there).
+        """
+        renderer = self.renderer
+        moved = warp(self._canonical(renderer), jnp.asarray(self._warp(renderer, times_s)))
+        return np.stack([self.scale * np.asarray(renderer.model.output(_planes(m))) for m in moved])
+
+    def motion(self, times_s: np.ndarray) -> np.ndarray:
+        """Material displacement since the previous of ``times_s``, ``(t, 2, y, x)`` float32, um, (y, x).
+
+        The first time has no previous one: NaN. NaN also where the frames do not determine it (empty, textureless).
+        """
+        renderer = self.renderer
+        warps = self._warp(renderer, times_s)
+        result = np.full((len(times_s), 2, *self._output_shape(renderer)), np.nan, np.float32)
+        known = self._determined(renderer)
+        for i in range(1, len(times_s)):
+            moved = np.asarray(material_displacement(warps[i], warps[i - 1])) * self.output_pixel_um
+            result[i] = np.where(known, self._field(renderer, moved), np.nan)
+        return result
+
+    def trajectories(self, points_um: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+        """Paths of points of the sample, ``(t, n, 2)`` um (y, x), from their places at the first of ``times_s``."""
+        renderer = self.renderer
+        start = np.asarray(self._start(renderer), float)
+        paths = trajectories(np.asarray(points_um) / self.output_pixel_um + start, self._warp(renderer, times_s))
+        return (paths - start) * self.output_pixel_um
+
+    def predicted(self) -> np.ndarray:
+        """Predicted measurements ``(m, z, v, u)``, counts."""
+        return self.scale * np.asarray(predict(self.renderer, jax.tree.map(jnp.asarray, self.parameters)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fit to one ``.npz`` file (arrays and JSON, nothing pickled)."""
+        arrays = {f"{k}_{i}": a for k, level in self.parameters.items() for i, a in enumerate(level)}
+        meta = {
+            "schema": _SCHEMA,
+            "kind": self.system.kind,
+            "system": self.system.settings.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json"),
+            "calibration": dict(self.calibration),
+            "frame_shape": list(self.frame_shape),
+            "pixel_um": self.pixel_um,
+            "scale": self.scale,
+            "levels": {k: len(v) for k, v in self.parameters.items()},
+            "seconds": self.trace.seconds,
+            "compile_seconds": self.trace.compile_seconds,
+        }
+        if self.noise_variance is not None:
+            arrays["noise_variance"] = self.noise_variance
+        partial = Path(path).with_name(f".{Path(path).name}.partial-{os.getpid()}")
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                meta=np.array(json.dumps(meta)),
+                times_s=self.times_s,
+                residual=self.residual,
+                loss=self.trace.loss,
+                frame_loss=self.trace.frame_loss,
+                **arrays,  # type: ignore[arg-type]
+            )
+        partial.replace(path)
+
+    def _canonical(self, renderer: Renderer) -> jax.Array:
+        return renderer.scene.render([jnp.asarray(c) for c in self.parameters["scene"]], jnp.float32(1))
+
+    def _warp(self, renderer: Renderer, times_s: np.ndarray) -> np.ndarray:
+        times = np.asarray(times_s, np.float64)
+        first, last = self.times_s.min(), self.times_s.max()
+        slack = 1e-6 * max(1.0, abs(last))
+        if times.min() < first - slack or times.max() > last + slack:
+            raise DataError(
+                f"times {times.min():g} to {times.max():g} s asked for, but the frames of this acquisition "
+                f"were taken from {first:g} to {last:g} s; nothing was measured outside"
+            )
+        in_time = renderer.motion.in_time(relative_times(times, self.times_s))
+        motion = [jnp.asarray(c) for c in self.parameters["motion"]]
+        return np.asarray(renderer.motion.render(motion, in_time, jnp.float32(1)))
+
+    def _start(self, renderer: Renderer) -> tuple[int, int]:
+        y, x, _, _ = renderer.model.output_field
+        return y, x
+
+    def _output_shape(self, renderer: Renderer) -> tuple[int, int]:
+        _, _, h, w = renderer.model.output_field
+        return h, w
+
+    def _field(self, renderer: Renderer, image: np.ndarray) -> np.ndarray:
+        y, x, h, w = renderer.model.output_field
+        return image[..., y : y + h, x : x + w]
+
+    def _determined(self, renderer: Renderer) -> np.ndarray:
+        """Mask ``(y, x)`` of the result where the motion is determined."""
+        h, w = self._output_shape(renderer)
+        if self.noise_variance is None:
+            return np.ones((h, w), bool)
+        frames = self.predicted()[:, 0]
+        window = max(frames.shape[-2:]) / self.settings.multigrid.motion_finest_cells / 2
+        known = determined(frames, self.noise_variance, window, DETERMINED_PX)
+        rows = np.minimum((np.arange(h) * known.shape[0]) // h, known.shape[0] - 1)
+        columns = np.minimum((np.arange(w) * known.shape[1]) // w, known.shape[1] - 1)
+        return known[rows[:, None], columns[None, :]]
+
+
+def _planes(scene: jax.Array) -> jax.Array:
+    return scene[:, None]
+
+
+def build_renderer(
+    system: ImagingSystem,
+    settings: Reconstruction,
+    calibration: dict[str, Any],
+    frame_shape: tuple[int, int, int],
+    pixel_um: float,
+    times_s: np.ndarray,
+) -> Renderer:
+    """Forward model and representation of one acquisition."""
+    model: ForwardModel = system.forward(
+        frame_shape, times_s - times_s.min(), calibration, pixel_um, settings.padding_px
+    )
+    return make_renderer(model, settings)
+
+
+def load(path: str | os.PathLike[str]) -> Fit:
+    """Read a fit that :meth:`Fit.save` wrote.
+
+    Raises:
+        DataError: not such a file, or of an unknown version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {k: file[k] for k in file.files}
+        meta = json.loads(str(arrays["meta"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a saved fit ({error}); give a file that fit.save wrote") from error
+    if meta.get("schema") != _SCHEMA:
+        raise DataError(f"{path}: fit of version {meta.get('schema')!r}, this program reads version {_SCHEMA}")
+    kinds = registered()
+    if meta["kind"] not in kinds:
+        raise DataError(f"{path}: fit of the system {meta['kind']!r}, registered are: {', '.join(sorted(kinds))}")
+    system = kinds[meta["kind"]]
+    return Fit(
+        system=system(system.Settings.model_validate(meta["system"])),
+        settings=Reconstruction.model_validate(meta["settings"]),
+        calibration=meta["calibration"],
+        frame_shape=tuple(meta["frame_shape"]),
+        pixel_um=meta["pixel_um"],
+        times_s=arrays["times_s"],
+        parameters={k: [arrays[f"{k}_{i}"] for i in range(n)] for k, n in meta["levels"].items()},
+        scale=meta["scale"],
+        residual=arrays["residual"],
+        noise_variance=arrays.get("noise_variance"),
+        trace=Trace(arrays["loss"], arrays["frame_loss"], meta["seconds"], meta["compile_seconds"], {}),
+    )

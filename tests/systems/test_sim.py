@@ -1,0 +1,135 @@
+"""The forward model of SIM against the published simulator's data, its adjoint and its conventions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from nstm.acquisition import DataError
+from nstm.systems.sim import Sim, SimSettings, padded_side, pattern
+
+
+def settings(**changes):
+    optics = {"na": 1.4, "emission_wavelength_um": 0.515, "excitation_wavelength_um": 0.488, "pixel_um": 0.065}
+    return SimSettings.model_validate({"optics": {**optics, **changes.pop("optics", {})}, **changes})
+
+
+def calibration(angles=3, phases=3, orders=1):
+    turn = np.arange(angles) * np.pi / angles
+    return {
+        "status": "pass",
+        "reasons": [],
+        "pattern_vectors": (4.4 / orders * np.stack([np.sin(turn), np.cos(turn)], 1)).tolist(),
+        "phases": [[0.3 + 2 * np.pi * j / phases for j in range(phases)] for _ in range(angles)],
+        "modulation": [[0.8, 0.5][:orders]] * angles,
+    }
+
+
+def test_a_uniform_scene_gives_the_pattern_as_the_camera_sees_it():
+    system = Sim(settings(optics={"pixel_integration": False}))
+    model = system.forward((1, 32, 48), np.zeros((3, 3, 1)), calibration(), 0.065, 8)
+    frames = model.render(jnp.full((9, 1, *model.scene_shape), 7.0), jnp.arange(9))
+    assert frames.shape == (9, 1, 32, 48)
+    # the phases of an orientation add to a uniform frame
+    np.testing.assert_allclose(frames.reshape(3, 3, 32, 48).mean(1), 7.0, rtol=1e-4)
+    # |k| = 4.4 /um of a passband of 5.44 /um is transferred with the incoherent transfer function
+    q = 4.4 / (2 * 1.4 / 0.515)
+    otf = 2 / np.pi * (np.arccos(q) - q * np.sqrt(1 - q * q))
+    x = 0.065 * np.arange(48)
+    expected = 7 * (1 + 0.8 * otf * np.cos(2 * np.pi * 4.4 * x + 0.3))
+    np.testing.assert_allclose(frames[0, 0, 16, 8:-8], expected[8:-8], rtol=0.01)
+
+
+def test_the_pattern_has_its_phase_at_the_centre_of_the_first_pixel():
+    two = pattern(calibration(orders=2, phases=5), np.zeros(1), np.zeros(1))
+    phases = 0.3 + 2 * np.pi * np.arange(5) / 5
+    np.testing.assert_allclose(two[0, :, 0, 0], 1 + 0.8 * np.cos(phases) + 0.5 * np.cos(2 * phases), rtol=1e-5)
+
+
+def test_rendering_and_its_derivative_are_adjoint():
+    model = Sim(settings()).forward((1, 16, 20), np.zeros((3, 3, 1)), calibration(), 0.065, 4)
+    rng = np.random.default_rng(0)
+    scenes = jnp.asarray(rng.normal(size=(9, 1, *model.scene_shape)).astype(np.float32))
+    out, pull_back = jax.vjp(lambda s: model.render(s, jnp.arange(9)), scenes)
+    other = jnp.asarray(rng.normal(size=out.shape).astype(np.float32))
+    np.testing.assert_allclose(jnp.vdot(out, other), jnp.vdot(scenes, pull_back(other)[0]), rtol=2e-3)
+
+
+def test_clean_frames_of_the_published_simulator_are_reproduced(shared_cases):
+    case = np.load(shared_cases / "spacetime" / "sim2d_swirl.npz")
+    pixel, ratio = float(case["ps"]), 1.6
+    system = Sim(
+        settings(
+            optics={
+                "na": 1.28,
+                "index": 1.33,
+                "pixel_um": pixel,
+                "upsampling": ratio,
+                "pixel_integration": False,
+            },
+            illumination={"angles": 3, "phases": 5, "beams": 3},
+        )
+    )
+    model = system.forward((1, 80, 80), np.zeros((3, 5, 1)), swirl_calibration(case), pixel, 0)
+    truth = jnp.asarray(case["fluo_gt"].reshape(15, 1, 1, 1, 128, 128).astype(np.float32))
+    frames = np.asarray(model.render(truth, jnp.arange(15)))[:, 0]
+    clean = case["img_clean"].reshape(15, 128, 128)
+    spectrum = np.fft.fftshift(np.fft.fft2(clean), axes=(1, 2))[:, 24:104, 24:104]
+    expected = np.fft.ifft2(np.fft.ifftshift(spectrum, axes=(1, 2))).real * (80 / 128) ** 2
+    np.testing.assert_allclose(frames, expected, atol=2e-4 * expected.max())
+
+
+def swirl_calibration(case):
+    """Pattern parameters of the case in this package's convention (its phases fall with the index: the sign turns)."""
+    spacing, angles, starts = case["line_spacing"], case["k0angles"] + np.pi, np.ravel(case["start_phase"])
+    fine = float(case["ps"]) / 1.6
+    vectors, phases = [], []
+    for s, a, start in zip(spacing, angles, starts, strict=True):
+        ky, kx = np.sin(a) / s, np.cos(a) / s
+        vectors.append([-ky, -kx])
+        origin = -2 * np.pi * 64 * fine * (kx + ky) + start
+        phases.append([-(origin - 2 * np.pi * j / 5) for j in range(5)])
+    return {
+        "status": "pass",
+        "reasons": [],
+        "pattern_vectors": vectors,
+        "phases": phases,
+        "modulation": [[1.0, 0.5]] * 3,
+    }
+
+
+def test_padding_gives_fast_whole_sides_and_refuses_what_cannot_be():
+    assert padded_side(128, 8, 2.0) == (144, 288)
+    camera, fine = padded_side(80, 8, 1.6)
+    assert camera >= 96
+    assert fine == camera * 1.6
+    assert padded_side(80, 0, 1.6) == (80, 128)
+    with pytest.raises(DataError, match=r"optics.upsampling = 1.7"):
+        padded_side(81, 0, 1.7)
+
+
+def test_the_support_is_what_the_shifted_bands_reach():
+    system = Sim(settings())
+    model = system.forward((1, 64, 64), np.zeros((3, 3, 1)), calibration(), 0.065, 0)
+    scene = jnp.asarray(np.random.default_rng(0).normal(size=(1, 1, 128, 128)).astype(np.float32))
+    spectrum = np.abs(np.fft.fft2(np.asarray(model.output(scene))[0, 0]))
+    f = np.hypot(*np.meshgrid(np.fft.fftfreq(128, 0.0325), np.fft.fftfreq(128, 0.0325)))
+    assert spectrum[f > system.cutoff(calibration())].max() < 1e-3 * spectrum.max()
+    assert spectrum[f < system.passband()].min() > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optics": {"na": 1.6}}, "must be below the refractive index"),
+        ({"optics": {"pixel_um": 65}}, "pixel_um"),
+        ({"optics": {"emission_wavelength_um": 525}}, "emission_wavelength_um"),
+        ({"illumination": {"beams": 3}}, "at least 5 phases"),
+        ({"frames": {"orientation_from_acquisition": [0, 1]}}, "one per orientation"),
+        ({"frames": {"phase_delay": 1}}, "phase_delay"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(changes, words):
+    with pytest.raises(ValidationError, match=words):
+        settings(**changes)
