@@ -97,8 +97,14 @@ class Multigrid(Section):
     motion_rate: Annotated[float, Field(gt=0, description="Adam rate of the motion, in units of the field")] = 1e-3
     scene_nonnegativity: Annotated[
         float,
-        Field(ge=0, description="weight of the squared negative part of the scene, where the system's scene is a density"),
+        Field(
+            ge=0, description="weight of the squared negative part of the scene, where the system's scene is a density"
+        ),
     ] = 0.1
+    scene_energy: Annotated[
+        float,
+        Field(ge=0, description="weight of the squared scene in units of the noise variance, as in a Wiener filter"),
+    ] = 0.5
     motion_smoothness: Annotated[
         float,
         Field(ge=0, description="weight of the squared displacement gradient (a weak gauge in empty areas)"),
@@ -113,9 +119,14 @@ class Reconstruction(Section):
     windows_open_at: Annotated[
         float, Field(gt=0, le=1, description="share of the steps at which all coarse-to-fine levels are open")
     ] = 0.8
-    stop_at_noise: Annotated[
-        bool, Field(description="stop when all levels are open and the loss has met the noise of the frames")
-    ] = True
+    illumination_rate: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Adam rate of the calibration's corrections (phases in rad, ...), refined together with the "
+            "scene because motion biases what is estimated from the frames alone; 0 keeps the calibration",
+        ),
+    ] = 3e-2
     multigrid: Multigrid = Multigrid()
     frames_at_once: Annotated[
         int | None,

@@ -1,1 +1,1 @@
-""""""
+"""Estimation of the illumination of SIM from its raw frames."""

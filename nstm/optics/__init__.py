@@ -1,1 +1,1 @@
-""""""
+"""Fourier grids and transfer functions, shared by every modality."""

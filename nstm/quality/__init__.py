@@ -1,1 +1,1 @@
-""""""
+"""What the raw data are worth, and how far a reconstruction can be believed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,6 +23,8 @@ from nstm.systems.base import ForwardModel
 
 #: Steps of one dispatch to the device; between dispatches the loss is looked at.
 CHUNK = 20
+#: Coefficients of scene and motion by level, and corrections of the calibration by name.
+Parameters = dict[str, Any]
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-15)
 
 
@@ -38,27 +41,32 @@ class Renderer(eqx.Module):
     model: ForwardModel
 
     def seen(
-        self, canonical: Float[Array, "c y x"], nodes: Float[Array, "nk 2 j i"], which: Int[Array, "n"]
+        self,
+        canonical: Float[Array, "c y x"],
+        nodes: Float[Array, "nk 2 j i"],
+        offsets: dict[str, Array],
+        which: Int[Array, "n"],
     ) -> Float[Array, "n z v u"]:
         """The measurements ``which`` of the canonical scene under the displacement ``nodes`` of their times."""
         moved = warp(canonical, self.motion.spread(nodes))
-        return self.model.render(moved.reshape(len(which), -1, moved.shape[1], 1, *moved.shape[2:]), which)
+        model = self.model.corrected(offsets)
+        return model.render(moved.reshape(len(which), -1, moved.shape[1], 1, *moved.shape[2:]), which)
 
-    def unfolded(self, parameters: dict[str, list[Array]], alpha: Array) -> tuple[Array, Array]:
+    def unfolded(self, parameters: Parameters, alpha: Array) -> tuple[Array, Array]:
         """Canonical scene, and displacement nodes ``(m, k, 2, j, i)`` at the times of every measurement."""
         nodes = self.motion.nodes(parameters["motion"], self.in_time, alpha)
         return self.scene.render(parameters["scene"], alpha), nodes.reshape(*self.model.times.shape, *nodes.shape[1:])
 
-    def zeros(self) -> dict[str, list[Array]]:
+    def zeros(self) -> Parameters:
         """An empty scene at rest."""
-        return {"scene": self.scene.zeros(), "motion": self.motion.zeros()}
+        return {"scene": self.scene.zeros(), "motion": self.motion.zeros(), "illumination": self.model.offsets()}
 
 
 @dataclass(frozen=True)
 class State:
     """Everything that a fit needs to go on."""
 
-    parameters: dict[str, list[Array]]
+    parameters: Parameters
     moments: optax.OptState
     step: int
 
@@ -71,7 +79,7 @@ class Trace:
     frame_loss: np.ndarray
     seconds: float
     compile_seconds: float
-    snapshots: dict[int, dict[str, list[np.ndarray]]]
+    snapshots: dict[int, Parameters]
 
 
 def make_renderer(model: ForwardModel, settings: Reconstruction) -> Renderer:
@@ -117,28 +125,31 @@ def _advance(
     share = weights / jnp.sum(weights)
     everything = jnp.arange(len(data)).reshape(-1, at_once)
 
-    def group(canonical: Array, nodes: Array, which: Array) -> tuple[Array, Array]:
-        residual = renderer.seen(canonical, nodes.reshape(-1, *nodes.shape[2:]), which) - data[which]
+    def group(canonical: Array, nodes: Array, offsets: dict, which: Array) -> tuple[Array, Array]:
+        residual = renderer.seen(canonical, nodes.reshape(-1, *nodes.shape[2:]), offsets, which) - data[which]
         by_frame = jnp.mean(residual**2, axis=tuple(range(1, residual.ndim)))
         return jnp.sum(share[which] * by_frame), by_frame
 
     def gradient(parameters: dict, alpha: Array) -> tuple[dict, Array]:
         # Frames are summed group by group with their gradients, so that one group's buffers fit the cache.
-        (canonical, nodes), pull_back = jax.vjp(lambda p: renderer.unfolded(p, alpha), parameters)
+        (canonical, nodes), pull_back = jax.vjp(
+            lambda p: renderer.unfolded(p, alpha), {k: parameters[k] for k in ("scene", "motion")}
+        )
 
-        def one(total: Array, which: Array) -> tuple[Array, tuple[Array, Array]]:
-            (_, by_frame), (g_scene, g_nodes) = jax.value_and_grad(group, (0, 1), has_aux=True)(
-                canonical, nodes[which], which
+        def one(total: tuple[Array, dict], which: Array) -> tuple[tuple[Array, dict], tuple[Array, Array]]:
+            (_, by_frame), (g_scene, g_nodes, g_offsets) = jax.value_and_grad(group, (0, 1, 2), has_aux=True)(
+                canonical, nodes[which], parameters["illumination"], which
             )
-            return total + g_scene, (g_nodes, by_frame)
+            return jax.tree.map(jnp.add, total, (g_scene, g_offsets)), (g_nodes, by_frame)
 
-        start = jnp.zeros_like(canonical)
+        start = schedule["energy"] * 2 * canonical / canonical.size
         if renderer.model.nonnegative:
             start += schedule["nonnegativity"] * 2 * jnp.minimum(canonical, 0.0) / canonical.size
-        g_scene, (g_nodes, by_frame) = jax.lax.scan(one, start, everything)
+        zero = jax.tree.map(jnp.zeros_like, parameters["illumination"])
+        (g_scene, g_offsets), (g_nodes, by_frame) = jax.lax.scan(one, (start, zero), everything)
         g_nodes = g_nodes.reshape(nodes.shape)
         g_nodes += schedule["smoothness"] * jax.grad(renderer.motion.roughness)(nodes)
-        return pull_back((g_scene, g_nodes))[0], by_frame.reshape(-1)
+        return {**pull_back((g_scene, g_nodes))[0], "illumination": g_offsets}, by_frame.reshape(-1)
 
     def body(i: Array, carry: tuple) -> tuple:
         parameters, moments, history = carry
@@ -147,7 +158,9 @@ def _advance(
         slope, by_frame = gradient(parameters, alpha)
         updates, moments = _ADAM.update(slope, moments)
         decay = 0.1 ** (now / schedule["steps"])
-        updates = {k: jax.tree.map(lambda u, r=schedule[k]: -decay * r * u, updates[k]) for k in updates}
+        # the calibration is refined only once the scene is sharp enough to tell a wrong one from a blurred one
+        rates = {**schedule, "illumination": schedule["illumination"] * jnp.clip(2 * alpha - 1, 0, 1)}
+        updates = {k: jax.tree.map(lambda u, r=rates[k]: -decay * r * u, updates[k]) for k in updates}
         return optax.apply_updates(parameters, updates), moments, history.at[i].set(by_frame)
 
     history = jnp.zeros((CHUNK, data.shape[0]), jnp.float32)
@@ -156,10 +169,12 @@ def _advance(
 
 
 @eqx.filter_jit
-def predict(renderer: Renderer, parameters: dict[str, list[Array]]) -> Float[Array, "m z v u"]:
+def predict(renderer: Renderer, parameters: Parameters) -> Float[Array, "m z v u"]:
     """Predicted measurements with every level open."""
     canonical, nodes = renderer.unfolded(parameters, jnp.float32(1.0))
-    return jax.lax.map(lambda i: renderer.seen(canonical, nodes[i], i[None])[0], jnp.arange(len(nodes)))
+    return jax.lax.map(
+        lambda i: renderer.seen(canonical, nodes[i], parameters["illumination"], i[None])[0], jnp.arange(len(nodes))
+    )
 
 
 def fit(
@@ -182,7 +197,7 @@ def fit(
         settings: steps, rates and grids.
         weights: ``(m,)``, 0 leaves a frame out; default all 1.
         move: False fits a sample at rest with otherwise equal settings.
-        noise_variance: of ``data``; once all levels are open, the fit stops when the loss has met it.
+        noise_variance: of ``data``; the unit of the prior on the scene's energy, none when it is not known.
         snapshots: steps after which the coefficients are kept (rounded up to a whole dispatch).
         progress: label of a progress bar on standard error; ``None``: no bar.
         on_chunk: called after every dispatch with the state.
@@ -196,8 +211,10 @@ def fit(
         "open_at": settings.windows_open_at,
         "scene": grids.scene_rate,
         "motion": grids.motion_rate if move else 0.0,
+        "illumination": settings.illumination_rate,
         "smoothness": grids.motion_smoothness,
         "nonnegativity": grids.scene_nonnegativity,
+        "energy": grids.scene_energy * (noise_variance or 0.0),
     }
     fixed = (
         renderer,
@@ -210,7 +227,7 @@ def fit(
     parameters = renderer.zeros()
     state = State(parameters, _ADAM.init(parameters), 0)
     history: list[np.ndarray] = []
-    kept: dict[int, dict[str, list[np.ndarray]]] = {}
+    kept: dict[int, Parameters] = {}
     begin, compile_seconds = time.perf_counter(), 0.0
     with tqdm(total=settings.steps, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
         while state.step < settings.steps:
@@ -235,8 +252,5 @@ def fit(
             )
             if on_chunk is not None:
                 on_chunk(state)
-            opened = state.step >= settings.windows_open_at * settings.steps
-            if noise_variance is not None and opened and loss <= noise_variance:
-                break
     losses = np.concatenate(history)
     return state, Trace(losses @ used / used.sum(), losses[-1], time.perf_counter() - begin, compile_seconds, kept)

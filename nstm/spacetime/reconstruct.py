@@ -77,7 +77,7 @@ def reconstruct(
         settings,
         weights=weights,
         move=move,
-        noise_variance=float(np.mean(noise)) / scale**2 if noise is not None and settings.stop_at_noise else None,
+        noise_variance=None if noise is None else float(np.mean(noise)) / scale**2,
         snapshots=snapshots,
         progress=progress if isinstance(progress, str) else ("fit" if progress else None),
     )

@@ -15,13 +15,14 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.settings import Reconstruction
 from nstm.spacetime.displacement import determined, material_displacement, trajectories
-from nstm.spacetime.fit import Renderer, Trace, make_renderer, predict, relative_times
+from nstm.spacetime.fit import Parameters, Renderer, Trace, make_renderer, predict, relative_times
 from nstm.spacetime.warp import warp
 from nstm.systems.base import ForwardModel, ImagingSystem, registered
 
 #: Standard error of the displacement (camera pixels) above which it counts as not determined.
 DETERMINED_PX = 0.25
 _SCHEMA = 1
+_LEVELLED = ("scene", "motion")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Fit:
     frame_shape: tuple[int, int, int]
     pixel_um: float
     times_s: np.ndarray
-    parameters: dict[str, list[np.ndarray]]
+    parameters: Parameters
     scale: float
     residual: np.ndarray
     noise_variance: np.ndarray | None
@@ -107,7 +108,8 @@ class Fit:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to one ``.npz`` file (arrays and JSON, nothing pickled)."""
-        arrays = {f"{k}_{i}": a for k, level in self.parameters.items() for i, a in enumerate(level)}
+        arrays = {f"{k}_{i}": a for k in _LEVELLED for i, a in enumerate(self.parameters[k])}
+        arrays |= {f"illumination_{name}": a for name, a in self.parameters["illumination"].items()}
         meta = {
             "schema": _SCHEMA,
             "kind": self.system.kind,
@@ -117,7 +119,7 @@ class Fit:
             "frame_shape": list(self.frame_shape),
             "pixel_um": self.pixel_um,
             "scale": self.scale,
-            "levels": {k: len(v) for k, v in self.parameters.items()},
+            "levels": {k: len(self.parameters[k]) for k in _LEVELLED},
             "seconds": self.trace.seconds,
             "compile_seconds": self.trace.compile_seconds,
         }
@@ -221,7 +223,12 @@ def load(path: str | os.PathLike[str]) -> Fit:
         frame_shape=tuple(meta["frame_shape"]),
         pixel_um=meta["pixel_um"],
         times_s=arrays["times_s"],
-        parameters={k: [arrays[f"{k}_{i}"] for i in range(n)] for k, n in meta["levels"].items()},
+        parameters={
+            **{k: [arrays[f"{k}_{i}"] for i in range(n)] for k, n in meta["levels"].items()},
+            "illumination": {
+                k.removeprefix("illumination_"): a for k, a in arrays.items() if k.startswith("illumination_")
+            },
+        },
         scale=meta["scale"],
         residual=arrays["residual"],
         noise_variance=arrays.get("noise_variance"),

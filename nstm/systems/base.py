@@ -37,6 +37,14 @@ class ForwardModel(eqx.Module):
     def render(self, scenes: Float[Array, "n k c z y x"], which: Int[Array, "n"]) -> Float[Array, "n z v u"]:
         """The measurements ``which`` from the scene at their ``times``; differentiable, pure, no host round trip."""
 
+    def offsets(self) -> dict[str, Array]:
+        """Small corrections of the calibration that a fit may refine, all zero; default: none."""
+        return {}
+
+    def corrected(self, offsets: dict[str, Array]) -> ForwardModel:
+        """The model with ``offsets`` applied."""
+        return self
+
     @abc.abstractmethod
     def output(self, scene: Float[Array, "c z y x"]) -> Float[Array, "c z y x"]:
         """A scene as it is stored: padding cut off, limited to the support that the instrument transfers."""

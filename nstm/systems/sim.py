@@ -114,11 +114,20 @@ def padded_side(side: int, padding: int, ratio: float) -> tuple[int, int]:
 
 
 class SimForward(ForwardModel):
-    """``frame = crop F^-1{ OTF F{ scene x pattern } }`` at camera sampling (Gustafsson 2008; `methods` of the docs)."""
+    """``frame = crop F^-1{ OTF F{ scene x pattern } }`` at camera sampling (Gustafsson 2008).
+
+    The pattern is built on the fly from its few numbers, as products of rows and columns, so that they can be
+    refined together with the scene. Its vectors turn about the centre of the field: there they do not change phases.
+    """
 
     nonnegative: ClassVar[bool] = True
 
-    pattern: Float[Array, "m y x"]
+    vectors: Float[Array, "angle 2"]
+    phases: Float[Array, "m"]
+    modulation: Float[Array, "angle order"]
+    intensity: Float[Array, "m"]
+    y: Float[Array, "y"]
+    x: Float[Array, "x"]
     transfer: Float[Array, "v h"]
     support: Float[Array, "y g"]
     times: Float[Array, "m 1"]
@@ -128,13 +137,44 @@ class SimForward(ForwardModel):
     field: tuple[int, int] = eqx.field(static=True)
     output_field: tuple[int, int, int, int] = eqx.field(static=True)
 
+    def pattern(self, which: Int[Array, "n"]) -> Float[Array, "n y x"]:
+        """Illumination of the frames ``which``: ``1 + sum_o m_o cos(o (2 pi k.r + phase))``, r from the centre."""
+        angle = which // (len(self.phases) // len(self.vectors))
+        k = 2 * jnp.pi * self.vectors[angle]
+        along_y = k[:, :1] * self.y + self.phases[which, None]
+        along_x = k[:, 1:] * self.x
+        first = jnp.cos(along_y)[:, :, None] * jnp.cos(along_x)[:, None, :]
+        first -= jnp.sin(along_y)[:, :, None] * jnp.sin(along_x)[:, None, :]
+        m = self.modulation[angle][:, :, None, None]
+        total = 1 + m[:, 0] * first
+        if self.modulation.shape[1] > 1:
+            total += m[:, 1] * (2 * first * first - 1)
+        return self.intensity[which, None, None] * total
+
     def render(self, scenes: Float[Array, "n 1 1 1 y x"], which: Int[Array, "n"]) -> Float[Array, "n 1 v u"]:
         """Frames of the camera from the scene at the time of each."""
-        lit = scenes[:, 0, 0, 0] * self.pattern[which]
+        lit = scenes[:, 0, 0, 0] * self.pattern(which)
         spectrum = _crop_spectrum(lit, self.camera_shape) * self.transfer
         frames = jnp.fft.irfft2(spectrum, s=self.camera_shape)
         (y, x), (h, w) = self.offset, self.field
         return frames[:, None, y : y + h, x : x + w]
+
+    def offsets(self) -> dict[str, Array]:
+        """Corrections to phases (rad), vectors (rad at the edge of the field), modulation and intensity; all zero."""
+        names = ("vectors", "phases", "modulation", "intensity")
+        return {name: jnp.zeros_like(getattr(self, name)) for name in names}
+
+    def corrected(self, offsets: dict[str, Array]) -> SimForward:
+        """The model with ``offsets`` added; the mean intensity stays."""
+        edge = jnp.pi * jnp.array([self.y[-1] - self.y[0], self.x[-1] - self.x[0]])
+        intensity = self.intensity + offsets["intensity"]
+        changed = (
+            self.vectors + offsets["vectors"] / edge,
+            self.phases + offsets["phases"],
+            self.modulation + offsets["modulation"],
+            intensity / jnp.mean(intensity),
+        )
+        return eqx.tree_at(lambda m: (m.vectors, m.phases, m.modulation, m.intensity), self, changed)
 
     def output(self, scene: Float[Array, "1 1 y x"]) -> Float[Array, "1 1 y x"]:
         """The field of the camera, limited to the support of the shifted transfer functions."""
@@ -220,8 +260,17 @@ class Sim(ImagingSystem):
             transfer = transfer * pixel_transfer(fy, fx, pixel_um)
         transfer[camera[0] // 2] = 0  # the Nyquist row has no sign
         size = (round(field[0] * ratio), round(field[1] * ratio))
+        k = np.asarray(calibration["pattern_vectors"])
+        phases = np.asarray(calibration["phases"])
+        middle = np.array([y.mean(), x.mean()])
+        centred = np.angle(np.exp(1j * (phases + 2 * np.pi * (k @ middle)[:, None])))
         return SimForward(
-            pattern=jnp.asarray(pattern(calibration, y, x).reshape(-1, *fine)),
+            vectors=jnp.asarray(k, jnp.float32),
+            phases=jnp.asarray(centred.ravel(), jnp.float32),
+            modulation=jnp.asarray(calibration["modulation"], jnp.float32),
+            intensity=jnp.asarray(calibration.get("intensity", np.ones_like(phases)), jnp.float32).ravel(),
+            y=jnp.asarray(y - middle[0], jnp.float32),
+            x=jnp.asarray(x - middle[1], jnp.float32),
             transfer=jnp.asarray(transfer[:, : camera[1] // 2 + 1], jnp.float32),
             support=jnp.asarray(self._support(calibration, fine, fine_pixel)),
             scene_shape=(1, 1, *fine),
@@ -291,26 +340,6 @@ class Sim(ImagingSystem):
     def passband(self) -> float:
         """``2 NA / emission wavelength``, cycles/um."""
         return 2 * self.settings.optics.na / self.settings.optics.emission_wavelength_um
-
-
-def pattern(calibration: Calibration, y_um: np.ndarray, x_um: np.ndarray) -> np.ndarray:
-    """Illumination ``(angle, phase, y, x)``, mean 1: ``1 + sum_o m_o cos(o (2 pi k.r + phase))``.
-
-    Args:
-        calibration: pattern vectors (cycles/um), phases (rad), modulation, intensity.
-        y_um: positions of the rows from the centre of camera pixel (0, 0), um.
-        x_um: the same for the columns.
-    """
-    k = np.asarray(calibration["pattern_vectors"])
-    phases = np.asarray(calibration["phases"])
-    modulation = np.asarray(calibration["modulation"])
-    intensity = np.asarray(calibration.get("intensity", np.ones_like(phases)))
-    carrier = 2 * np.pi * (k[:, 0, None, None] * y_um[None, :, None] + k[:, 1, None, None] * x_um[None, None, :])
-    argument = carrier[:, None] + phases[:, :, None, None]
-    total = np.ones_like(argument)
-    for order in range(1, modulation.shape[1] + 1):
-        total += modulation[:, order - 1, None, None, None] * np.cos(order * argument)
-    return (intensity[:, :, None, None] * total).astype(np.float32)
 
 
 def _aligned(offset: int, ratio: float) -> int:

@@ -1,1 +1,1 @@
-""""""
+"""Movies, still figures and the report page: what people look at."""

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from nstm.acquisition import DataError
-from nstm.systems.sim import Sim, SimSettings, padded_side, pattern
+from nstm.systems.sim import Sim, SimSettings, padded_side
 
 
 def settings(**changes):
@@ -42,9 +42,27 @@ def test_a_uniform_scene_gives_the_pattern_as_the_camera_sees_it():
 
 
 def test_the_pattern_has_its_phase_at_the_centre_of_the_first_pixel():
-    two = pattern(calibration(orders=2, phases=5), np.zeros(1), np.zeros(1))
+    system = Sim(settings(illumination={"angles": 3, "phases": 5, "beams": 3}))
+    model = system.forward((1, 32, 40), np.zeros((3, 5, 1)), calibration(orders=2, phases=5), 0.065, 8)
+    y, x, _, _ = model.output_field
     phases = 0.3 + 2 * np.pi * np.arange(5) / 5
-    np.testing.assert_allclose(two[0, :, 0, 0], 1 + 0.8 * np.cos(phases) + 0.5 * np.cos(2 * phases), rtol=1e-5)
+    at_first_pixel = model.pattern(jnp.arange(15))[:5, y, x]
+    np.testing.assert_allclose(at_first_pixel, 1 + 0.8 * np.cos(phases) + 0.5 * np.cos(2 * phases), rtol=2e-4)
+
+
+def test_corrections_change_what_their_name_says_and_keep_the_mean_intensity():
+    model = Sim(settings()).forward((1, 32, 32), np.zeros((3, 3, 1)), calibration(), 0.065, 0)
+    same = model.corrected(model.offsets())
+    np.testing.assert_allclose(same.pattern(jnp.arange(9)), model.pattern(jnp.arange(9)), atol=1e-6)
+    offsets = model.offsets()
+    offsets["phases"] = offsets["phases"].at[0].set(0.2)
+    offsets["intensity"] = offsets["intensity"] + 0.5
+    offsets["vectors"] = offsets["vectors"].at[1, 0].set(0.1)
+    changed = model.corrected(offsets)
+    np.testing.assert_allclose(changed.intensity, 1, rtol=1e-6)
+    np.testing.assert_allclose(changed.phases[0] - model.phases[0], 0.2, rtol=1e-5)
+    edge = 2 * np.pi * (changed.vectors - model.vectors)[1, 0] * (model.y[-1] - model.y[0]) / 2
+    np.testing.assert_allclose(edge, 0.1, rtol=1e-3)
 
 
 def test_rendering_and_its_derivative_are_adjoint():

@@ -1,0 +1,151 @@
+"""The command ``nstm``: what is useful beside the workflow. The work is done in :mod:`nstm.pipeline`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+app = typer.Typer(
+    help="Motion-resolved reconstruction for multi-shot microscopes. Whole experiments: snakemake.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="config with the imaging system")]
+SystemOption = Annotated[
+    str | None, typer.Option("--system", "-s", help="key of `systems:`; needed when the config has several")
+]
+ChannelOption = Annotated[str | None, typer.Option(help="channel, by name or number")]
+AcquisitionsOption = Annotated[str | None, typer.Option(help="slice of the acquisitions, e.g. 0:20:2")]
+CropOption = Annotated[str | None, typer.Option(help="part of the field, y0:y1,x0:x1 in camera pixels")]
+ResultsArgument = Annotated[Path, typer.Argument(help="results folder of the experiment")]
+
+
+def plain_errors(command: F) -> F:
+    """Show a user's mistake as one readable message and end with code 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from nstm.acquisition import DataError
+
+        try:
+            return command(*args, **kwargs)
+        except DataError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(2) from None
+
+    return wrapped  # type: ignore[return-value]
+
+
+@app.command()
+@plain_errors
+def inspect(
+    file: Annotated[str, typer.Argument(help="file, folder or glob")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="also check it against this system")] = None,
+    system: SystemOption = None,
+) -> None:
+    """Show what a recording says of itself: axes, sizes, times, optics. Reads headers only."""
+    from nstm.pipeline.look import describe_file
+
+    text, usable = describe_file(file, config, system)
+    typer.echo(text)
+    if not usable:
+        raise typer.Exit(1)
+
+
+@app.command()
+@plain_errors
+def init(folder: Annotated[Path, typer.Argument(help="folder with recordings")]) -> None:
+    """Write a config and a sample sheet for the recordings in FOLDER, and list what the files do not say."""
+    from nstm.pipeline.init import write_experiment
+
+    found = write_experiment(folder)
+    typer.echo(f"{found.samples} sample(s) in {found.sheet}\nconfig in {found.config}\nto do:")
+    for note in found.notes:
+        typer.echo(f"  - {note}")
+
+
+@app.command()
+@plain_errors
+def simulate(
+    kind: Annotated[str, typer.Argument(help="case, e.g. er_moving; `list` shows all")],
+    out: Annotated[Path | None, typer.Argument(help="folder for the raw file and its truth")] = None,
+) -> None:
+    """Simulate a recording with known truth into the folder OUT."""
+    from nstm.acquisition import DataError
+    from nstm.pipeline.simulate import RAW_SUFFIX, TRUTH_SUFFIX, cases, run_simulate
+
+    if kind == "list":
+        typer.echo("\n".join(cases()))
+        return
+    if kind not in cases():
+        raise DataError(f"{kind!r} is no known case; allowed: {', '.join(cases())}")
+    if out is None:
+        raise DataError("name a folder to write to: nstm simulate KIND OUT")
+    raw, truth = out / f"{kind}{RAW_SUFFIX}", out / f"{kind}{TRUTH_SUFFIX}"
+    run_simulate(kind, raw, truth)
+    typer.echo(f"{raw}\n{truth}")
+
+
+@app.command()
+@plain_errors
+def reconstruct(
+    file: Annotated[str, typer.Argument(help="file, folder or glob of one recording")],
+    out: Annotated[Path, typer.Argument(help="time-lapse store to write, NAME.ome.zarr")],
+    config: ConfigOption,
+    system: SystemOption = None,
+    channel: ChannelOption = None,
+    acquisitions: AcquisitionsOption = None,
+    crop: CropOption = None,
+) -> None:
+    """Reconstruct one recording, or a part of it, without the workflow."""
+    from nstm.pipeline.single import read_config, reconstruct_file
+
+    row = {"path": file, "channel": channel or "", "acquisitions": acquisitions or "", "crop": crop or ""}
+    for warning in reconstruct_file(read_config(config), config.absolute().parent, system, row, out):
+        typer.echo(f"Warning: {warning}", err=True)
+    typer.echo(str(out))
+
+
+@app.command()
+@plain_errors
+def export(
+    store: Annotated[Path, typer.Argument(help="time-lapse store, e.g. results/SAMPLE/timelapse/nstm.ome.zarr")],
+    out: Annotated[Path, typer.Argument(help="TIFF to write")],
+) -> None:
+    """Write a time-lapse store as an ImageJ hyperstack."""
+    from nstm.pipeline.export import export_imagej
+
+    export_imagej(store, out)
+    typer.echo(str(out))
+
+
+@app.command()
+@plain_errors
+def status(results: ResultsArgument = Path("results")) -> None:
+    """Say how far each sample is; ends with code 1 when one failed."""
+    from nstm.pipeline.status import read_status, status_text
+
+    statuses = read_status(results)
+    typer.echo(status_text(statuses))
+    if any(s.state == "failed" for s in statuses):
+        raise typer.Exit(1)
+
+
+@app.command()
+@plain_errors
+def summary(results: ResultsArgument = Path("results")) -> None:
+    """Show the figures of every sample and method."""
+    from nstm.pipeline.status import read_status, summary_text
+
+    typer.echo(summary_text(read_status(results)))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,238 @@
+"""Pattern vector, phases, modulation and intensities of one orientation from the overlap of its bands.
+
+With ``u_p(f) = D_p(f) OTF(f - o k)`` and ``v_p(f) = D_p(f - o k) OTF(f)`` both bands have the same effective
+transfer, and the right parameters make ``e = sum_p W_op u_p - m_o/2 sum_p W_0p v_p`` pure noise (``W`` separates the
+bands). The squared error is a quadratic form of the Gram matrix of all ``u_p, v_p``, so it costs nothing to evaluate
+for other phases, intensities and modulations. The known noise is taken off the diagonal (a total least-squares fit
+with known noise), otherwise noise in band 0 would pass for a weaker modulation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+import scipy.optimize
+
+from nstm.illumination.bands import (
+    Detection,
+    noise_covariance,
+    nominal_phases,
+    radial_mean,
+    separation_matrix,
+    soft_edges,
+)
+
+#: Expected deviation of a phase from equal steps, rad, and of an intensity from the mean of its frame.
+PHASE_PRIOR_RAD = 0.2
+INTENSITY_PRIOR = 0.02
+#: Transfer functions are never known better than this: no frequency counts for more.
+MODEL_ERROR = 0.2
+#: Frequencies nearer to a band's centre than this share of the cut-off are not used: haze is there.
+CENTRE = 0.04
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Gram matrix of one order over the frequencies where it meets band 0."""
+
+    gram: np.ndarray  # complex (2 frames, 2 frames), u then v, noise included
+    noise: np.ndarray  # (2 frames, 2 frames), what the noise alone adds to it on average
+    bins: int
+
+    def error(self, weights_order: np.ndarray, weights_zero: np.ndarray, modulation: float) -> float:
+        """Squared error in units of the noise, expectation of the noise taken off."""
+        x = np.concatenate([weights_order, -0.5 * modulation * weights_zero])
+        return float((x.conj() @ (self.gram - self.noise) @ x).real)
+
+    def products(self, weights_order: np.ndarray, weights_zero: np.ndarray) -> tuple[complex, float, float]:
+        """``<zero, order>``, ``|order|^2``, ``|zero|^2`` over the overlap, noise included."""
+        n = weights_order.size
+        g = self.gram
+        cross = weights_zero.conj() @ g[n:, :n] @ weights_order
+        order = (weights_order.conj() @ g[:n, :n] @ weights_order).real
+        zero = (weights_zero.conj() @ g[n:, n:] @ weights_zero).real
+        return complex(cross), float(order), float(zero)
+
+
+@dataclass(frozen=True)
+class OrientationFit:
+    """What is known of one orientation; vectors (y, x) in cycles/um, phases at the centre of pixel (0, 0)."""
+
+    k: np.ndarray
+    phases: np.ndarray
+    modulation: np.ndarray
+    intensity: np.ndarray
+    overlap_correlation: np.ndarray
+    phases_fitted: bool
+
+
+class Orientation:
+    """The frames of one orientation, prepared once."""
+
+    def __init__(self, frames: np.ndarray, detection: Detection, orders: int) -> None:
+        self.detection, self.orders = detection, orders
+        mean = frames.mean(axis=(-2, -1), dtype=np.float64)
+        self.level = float(mean.mean())
+        self.intensity = mean / self.level
+        self.frames = frames * soft_edges(detection.shape)
+        self.spectra = scipy.fft.fft2(self.frames, workers=1)
+        radius = detection.plain_radius
+        self.noise = noise_covariance(self.spectra, radius, detection.cutoff)
+        self.nominal = nominal_phases(frames.shape[0])
+        self.matrix = separation_matrix(self.nominal, self.intensity, orders)
+        rings, power = radial_mean(np.abs(self.bands()[0]) ** 2, radius, float(detection.bin.max()))
+        self.rings, self.power = rings, np.maximum(power - self.band_noise(0), 0)
+
+    def bands(self) -> list[np.ndarray]:
+        """Spectra of the bands with the present separation."""
+        return list(np.tensordot(self.matrix.astype(np.complex64), self.spectra, 1))
+
+    def band_noise(self, order: int) -> float:
+        """Noise power per bin of a band."""
+        row = self.matrix[order]
+        return float((row.conj() @ self.noise @ row).real)
+
+    def weights(
+        self, k: np.ndarray, order: int, modulation: float, at_zero: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Mask of the overlap and, inside it, ``OTF(f - o k)``, ``OTF(f)`` and the weight of each frequency.
+
+        ``f`` runs over the grid of the order's band, or (``at_zero``) ``f - o k`` over the grid of band 0.
+        """
+        detection, shift = self.detection, order * k
+        near, far = (-shift, np.zeros(2)) if at_zero else (np.zeros(2), shift)
+        radius_near, radius_far = detection.radius(near), detection.radius(far)
+        limit, centre = 0.97 * detection.cutoff, max(CENTRE * detection.cutoff, 2.5 * float(detection.bin.max()))
+        mask = (radius_near < limit) & (radius_far < limit) & (radius_far > centre) & (radius_near > centre)
+        here, there = detection.transfer(near, mask), detection.transfer(far, mask)
+        object_power = np.interp(radius_far[mask], self.rings, self.power)  # |OTF S|^2 at f - o k
+        half = 0.5 * max(modulation, 0.2)
+        variance = (
+            self.band_noise(order) * there**2
+            + half**2 * self.band_noise(0) * here**2
+            + (MODEL_ERROR * half * here) ** 2 * object_power
+        )
+        return mask, there, here, (1.0 / np.maximum(variance, 1e-30)).astype(np.float32)
+
+    def refine(self, k: np.ndarray, modulation: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
+        """Vector that raises the likelihood most: zoomed DFTs by matrix products, then a parabola."""
+        bands = self.bands()
+        products, energies = [], []
+        for o in range(1, self.orders + 1):
+            pair = []
+            # the weight is split evenly: a slope of it on one band alone would pull the vector along the slope
+            for band, at_zero in ((bands[o], False), (bands[0], True)):
+                mask, there, here, weight = self.weights(k, o, modulation[o - 1], at_zero)
+                weighted = np.zeros(self.detection.shape, np.complex64)
+                weighted[mask] = band[mask] * np.sqrt(there * here * weight)
+                pair.append(scipy.fft.ifft2(weighted, workers=1))
+            at = np.interp(self.detection.plain_radius[mask], self.rings, self.power)
+            products.append((o, pair[0] * np.conj(pair[1])))
+            energies.append(float(np.sum(at * here**2 * weight)))
+        for step in steps:
+            k = self._climb(k, step, products, energies)
+        return k
+
+    def _climb(self, k: np.ndarray, step: float, products: list, energies: list) -> np.ndarray:
+        """One zoom: 5 x 5 trial vectors ``step`` bins apart, then a parabola through the best."""
+        trial = np.arange(-2, 3) * step
+        gain = np.zeros((5, 5))
+        y, x = (np.arange(n) * self.detection.pixel_um for n in self.detection.shape)
+        for (o, product), energy in zip(products, energies, strict=True):
+            ky, kx = (o * (k[i] + trial * self.detection.bin[i]) for i in (0, 1))
+            ey = np.exp(-2j * np.pi * np.outer(ky, y)).astype(np.complex64)
+            ex = np.exp(-2j * np.pi * np.outer(x, kx)).astype(np.complex64)
+            gain += np.abs(ey @ product @ ex) ** 2 / max(energy, 1e-30)
+        i, j = np.unravel_index(int(np.argmax(gain)), gain.shape)
+        return k + self.detection.bin * step * np.array(
+            [i - 2 + _vertex(gain[:, j], int(i)), j - 2 + _vertex(gain[i], int(j))]
+        )
+
+    def overlap(self, k: np.ndarray, order: int, modulation: float) -> Overlap:
+        """Gram matrix of ``u_p`` and ``v_p`` for one order."""
+        mask, there, here, weight = self.weights(k, order, modulation)
+        wy, wx = self.detection.wave(order * k)
+        root = np.sqrt(weight)
+        shifted = np.stack([scipy.fft.fft2(f * wy * wx, workers=1)[mask] for f in self.frames])
+        samples = np.concatenate([self.spectra[:, mask] * (there * root), shifted * (here * root)])
+        shares = [np.sum(there**2 * weight), np.sum(here**2 * weight)]
+        return Overlap(
+            gram=(samples.conj() @ samples.T).astype(complex),
+            noise=np.kron(np.diag(shares), self.noise),
+            bins=int(mask.sum()),
+        )
+
+    def fit(self, k: np.ndarray, refine: bool = True, fit_phases: bool = True) -> OrientationFit:
+        """All parameters, starting from a vector that is right within a bin.
+
+        Args:
+            k: pattern vector (y, x) of order 1, cycles/um.
+            refine: improve ``k``; otherwise it is taken as it is.
+            fit_phases: allow phases and intensities that deviate from equal steps and frame means.
+        """
+        modulation = np.full(self.orders, 0.7)
+        overlaps: list[Overlap] = []
+        phases, intensity, fitted = self.nominal, self.intensity, False
+        for steps in ((0.5, 0.2, 0.05), (0.1, 0.03)):
+            if refine:
+                k = self.refine(k, modulation, steps)
+            overlaps = [self.overlap(k, o, modulation[o - 1]) for o in range(1, self.orders + 1)]
+            phases, modulation, intensity, fitted = self._parameters(overlaps, fit_phases)
+            self.matrix = separation_matrix(phases, intensity, self.orders)
+        correlation = []
+        for o, overlap in enumerate(overlaps, 1):
+            cross, a, b = overlap.products(self.matrix[o], self.matrix[0])
+            correlation.append(abs(cross) / np.sqrt(max(a * b, 1e-30)))
+        return OrientationFit(k, np.angle(np.exp(1j * phases)), modulation, intensity, np.array(correlation), fitted)
+
+    def _parameters(self, overlaps: list[Overlap], fit_phases: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+        """Phases, modulation and intensities of least error; nominal steps unless others fit better."""
+        n = self.nominal.size
+        start, modulation = self._nominal_start(overlaps)
+        if not fit_phases:
+            return start, modulation, self.intensity, False
+
+        def unpack(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            log = INTENSITY_PRIOR * x[n : 2 * n]
+            return start + PHASE_PRIOR_RAD * x[:n], self.intensity * np.exp(log - log.mean()), x[2 * n :]
+
+        def cost(x: np.ndarray) -> float:
+            phases, intensity, m = unpack(x)
+            matrix = separation_matrix(phases, intensity, self.orders)
+            error = sum(o.error(matrix[i], matrix[0], m[i - 1]) for i, o in enumerate(overlaps, 1))
+            deviation = x[:n] - x[:n].mean()
+            return error + float(deviation @ deviation + x[n : 2 * n] @ x[n : 2 * n])
+
+        first = np.concatenate([np.zeros(2 * n), np.clip(modulation, 0.05, 1.2)])
+        bounds = [(-6, 6)] * n + [(-4, 4)] * n + [(0.0, 1.5)] * self.orders
+        options = {"maxiter": 25, "maxfun": 40 * first.size, "ftol": 1e-6, "gtol": 0.02}
+        found = scipy.optimize.minimize(cost, first, method="L-BFGS-B", bounds=bounds, options=options)
+        if cost(first) - found.fun > 2.0 * (2 * n - 2):  # each free parameter explains about one unit by chance
+            phases, intensity, m = unpack(found.x)
+            return phases, m, intensity, True
+        return start, modulation, self.intensity, False
+
+    def _nominal_start(self, overlaps: list[Overlap]) -> tuple[np.ndarray, np.ndarray]:
+        """Common phase and modulation for equal phase steps (total least squares, noise known)."""
+        matrix = separation_matrix(self.nominal, self.intensity, self.orders)
+        modulation, crosses = [], []
+        for o, overlap in enumerate(overlaps, 1):
+            cross, _, zero = overlap.products(matrix[o], matrix[0])
+            n = self.nominal.size
+            clean = zero - float((matrix[0].conj() @ overlap.noise[n:, n:] @ matrix[0]).real)
+            modulation.append(2 * abs(cross) / max(clean, 0.05 * zero, 1e-30))
+            crosses.append(cross)
+        trial = np.linspace(-np.pi, np.pi, 720, endpoint=False)
+        match = sum((np.exp(-1j * o * trial) * c).real for o, c in enumerate(crosses, 1))
+        return self.nominal + trial[int(np.argmax(match))], np.array(modulation)
+
+
+def _vertex(values: np.ndarray, i: int) -> float:
+    """Offset of the top of the parabola through ``values[i - 1 : i + 2]``, at most half a step."""
+    if i in (0, values.size - 1):
+        return 0.0
+    a, b, c = values[i - 1 : i + 2]
+    curve = a - 2 * b + c
+    return float(np.clip(0.5 * (a - c) / curve, -0.5, 0.5)) if curve < 0 else 0.0

@@ -1,0 +1,338 @@
+"""From files and an imaging system to labelled frames: lazily, in the stated order, with times and units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from nstm.acquisition import DataError, make_acquisitions
+from nstm.io.files import Recording, channel_names, open_recording, select_planes
+from nstm.io.lazy import LazyFrames
+from nstm.io.order import PlaneOrder, contradictions, examples, is_monotonic, parse_order, plane_order, run_of
+from nstm.io.protocol import clean_text, shown
+
+
+class SystemLike(Protocol):
+    """What must be known of an imaging system to label its frames; see ``nstm.systems.ImagingSystem``."""
+
+    block_axis: Any
+    settings: Any  # .frames (order, planes, exposure_s), .optics (pixel_um, z_step_um)
+
+    @property
+    def frame_axes(self) -> Mapping[str, int]:
+        """Name and length of each frame axis."""
+        ...
+
+    def times(self, acquisitions: int) -> tuple[np.ndarray, str]:
+        """Computed or assumed times ``(t, *frame_axes, z)``, s."""
+        ...
+
+
+def open_acquisitions(
+    path: str | Path,
+    system: SystemLike,
+    *,
+    channel: str | int | None = None,
+    position: str | int | None = None,
+    acquisitions: str | None = None,
+    crop: str | None = None,
+) -> xr.Dataset:
+    """Open raw data: headers now, pixels when asked for.
+
+    The planes of the file or files (of one channel and position) are taken in file order and labelled by
+    ``system.settings.frames.order``, slowest axis first; ``t`` is what is left. What the files say of their axes
+    is only compared with that.
+
+    Args:
+        path: file, folder or glob; the files of a folder or glob follow each other in natural order.
+        system: the imaging system, for its frame axes, order, pixel size and times.
+        channel: name or index along the file's axis C; ``all``: every plane, whatever the labels say.
+        position: name or index of one of several images in the file.
+        acquisitions: which of the recorded ones, ``"3"`` or ``"start:stop:step"``; taken before
+            ``orientation_from_acquisition`` is applied.
+        crop: ``"y0:y1,x0:x1"``, camera pixels.
+
+    Returns:
+        See :mod:`nstm.acquisition`; ``attrs["source"]["reasons"]`` lists what to know, each a dict of severity
+        ``warn``, code and message.
+
+    Raises:
+        DataError: files and settings do not fit together; the message says what to do.
+    """
+    recording, where = open_recording(path, _text(position)), shown(path)
+    try:
+        choice = _choose(recording, system, _text(channel), acquisitions)
+        window = parse_crop(crop, recording.headers[0].plane_shape)
+        units = _units(recording, system.settings.optics, system.settings.frames.planes)
+    except DataError as error:
+        text = str(error)
+        raise DataError(text if text.startswith(where) else f"{where}: {text}") from error
+    lazy = LazyFrames(recording, choice.table, window)
+    chunks = (1,) * choice.table.ndim + lazy.shape[-2:]
+    notes = [_warn("file_note", f"{shown(h.path.name)}: {note}") for h in recording.headers for note in h.warnings]
+    source = {
+        "path": printable(path),
+        **_about(recording),
+        **choice.about,
+        "position": _text(position),
+        "acquisitions": acquisitions or None,
+        "crop": crop or None,
+        "flips": [],
+        "pixel_origin": units.pixel_origin,
+        "reasons": [*notes[:20], *choice.reasons, *units.reasons],
+    }
+    return make_acquisitions(
+        da.from_array(lazy, chunks=chunks, name=False, asarray=False, fancy=False, meta=np.empty(0, lazy.dtype)),
+        choice.times,
+        list(system.frame_axes),
+        pixel_um=units.pixel_um,
+        z_step_um=units.z_step_um,
+        time_origin=choice.time_origin,
+        source=source,
+    )
+
+
+def parse_acquisitions(text: str | None, count: int) -> np.ndarray:
+    """Numbers of the acquisitions chosen by ``"3"`` or ``"start:stop:step"`` out of ``count``.
+
+    Raises:
+        DataError: not such a text, or nothing chosen.
+    """
+    if text is None or not text.strip():
+        return np.arange(count)
+    match = re.fullmatch(r"(-?[0-9]{1,9})|(-?[0-9]{0,9}):(-?[0-9]{0,9})(?::([0-9]{0,9}))?", text.strip())
+    fault = f"acquisitions is {clean_text(text, 60)!r}"
+    if not match or "-" in match.groups() or match[4] == "0":
+        raise DataError(f"{fault}: give one number or start:stop:step with a positive step, e.g. 3, 0:20 or 0:20:2")
+    if match[1]:
+        number = int(match[1])
+        if not -count <= number < count:
+            raise DataError(f"{fault}, but the file holds {count} whole acquisitions, numbered 0 to {count - 1}")
+        return np.array([number % count])
+    chosen = np.arange(count)[slice(*(int(p) if p else None for p in match.groups()[1:]))]
+    if not chosen.size:
+        raise DataError(f"{fault}: chooses none of the {count} whole acquisitions in the file, numbered from 0")
+    return chosen
+
+
+def parse_crop(text: str | None, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The window ``"y0:y1,x0:x1"`` of planes of ``shape``, camera pixels.
+
+    Raises:
+        DataError: not such a text, empty, or beyond the planes.
+    """
+    if text is None or not text.strip():
+        return slice(0, shape[0]), slice(0, shape[1])
+    match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9}),([0-9]{1,9}):([0-9]{1,9})", text.replace(" ", ""))
+    if match:
+        y0, y1, x0, x1 = map(int, match.groups())
+        if y0 < y1 <= shape[0] and x0 < x1 <= shape[1]:
+            return slice(y0, y1), slice(x0, x1)
+    raise DataError(
+        f"crop is {clean_text(text, 60)!r}: give y0:y1,x0:x1 in camera pixels within the planes of "
+        f"{shape[0]} x {shape[1]}, e.g. 0:{shape[0]},0:{shape[1]}"
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which planes make up the frames, and when they were taken."""
+
+    table: np.ndarray  # (t, *frame_axes, z), number of the plane
+    times: np.ndarray  # the same, s
+    time_origin: str
+    about: dict[str, Any]
+    reasons: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class _Units:
+    pixel_um: float
+    pixel_origin: str
+    z_step_um: float | None
+    reasons: list[dict[str, str]]
+
+
+def _choose(recording: Recording, system: SystemLike, channel: str | None, acquisitions: str | None) -> _Choice:
+    frame_axes = dict(system.frame_axes)
+    planes, labels, name = select_planes(recording, channel)
+    order = _order(recording, system, planes.size, labels)
+    reasons = _channels(recording, labels, order) if channel is None else []
+    reasons += _compared(labels, order, planes.size)
+    table = planes[order.table(frame_axes)]
+    times, origin, notes = _times(recording, system, table)
+    shifts = getattr(system.settings.frames, "orientation_from_acquisition", None)
+    composed = _compose(parse_acquisitions(acquisitions, table.shape[0]), shifts, system)
+    index = np.moveaxis(np.broadcast_to(composed, (*table.shape[1:], composed.shape[-1])), -1, 0)
+    about = {
+        "order": " ".join(order.axes),
+        "dropped_planes": order.dropped,
+        "recorded_acquisitions": order.axes["t"],
+        "channel": name if name is not None else channel,
+        "orientation_from_acquisition": None if shifts is None else [int(s) for s in shifts],
+    }
+    return _Choice(
+        np.take_along_axis(table, index, 0), np.take_along_axis(times, index, 0), origin, about, [*reasons, *notes]
+    )
+
+
+def _about(recording: Recording) -> dict[str, Any]:
+    first = recording.headers[0]
+    return {
+        "files": [{"path": printable(h.path), "bytes": h.file_bytes} for h in recording.headers],
+        "format": first.format,
+        "axes": recording.axes,
+        "dtype": first.dtype.name,
+        "plane_shape": list(first.plane_shape),
+        "metadata": dict(first.metadata),
+    }
+
+
+def printable(path: str | Path) -> str:
+    """``path`` as text that can be stored as UTF-8, whatever bytes the name holds."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _text(value: str | int | None) -> str | None:
+    return None if value is None or not str(value).strip() else str(value).strip()
+
+
+def _warn(code: str, message: str) -> dict[str, str]:
+    return {"severity": "warn", "code": code, "message": message}
+
+
+def _said(labels: Mapping[str, int]) -> str:
+    return ", ".join(f"{a} = {n}" for a, n in labels.items()) or "nothing (one plane)"
+
+
+def _order(recording: Recording, system: SystemLike, count: int, labels: Mapping[str, int]) -> PlaneOrder:
+    frames, axes = system.settings.frames, dict(system.frame_axes)
+    if not frames.order:
+        names = recording.stated("channels")
+        raise DataError(
+            f"frames.order is missing: {count} planes, of which the file says {_said(labels)}"
+            f"{f', channels {channel_names(recording.headers[0])}' if names else ''}; one acquisition has "
+            f"{_said({**axes, 'z': frames.planes})}. The order is never guessed: give it, slowest axis first, "
+            f"e.g. {examples(axes, frames.planes)}"
+        )
+    return plane_order(count, parse_order(frames.order, axes, frames.planes), axes, frames.planes)
+
+
+def _channels(recording: Recording, labels: Mapping[str, int], order: PlaneOrder) -> list[dict[str, str]]:
+    """Whether the axis C, where no channel is asked for, is another name of frames; else it must be asked for."""
+    count = labels.get("C", 1)
+    if count < 2:
+        return []
+    run = run_of("C", labels, order)
+    if run is None:
+        raise DataError(
+            f"the file has {count} channels ({_said(labels)}), which are not the frames of the order "
+            f"{' '.join(order.axes)!r}: give `channel`, one of {channel_names(recording.headers[0])} "
+            "(or `all`: every plane, whatever the labels say)"
+        )
+    if "t" in run:
+        message = f"the file labels {count} channels, taken as times: give `channel` if they are colours"
+        return [_warn("channels_as_time", message)]
+    return []
+
+
+def _compared(labels: Mapping[str, int], order: PlaneOrder, count: int) -> list[dict[str, str]]:
+    reasons = []
+    differences = contradictions(labels, order)
+    if differences:
+        text = f"{'; '.join(differences)}. The order {' '.join(order.axes)!r} is used: check frames.order"
+        reasons.append(_warn("labels_differ", text))
+    if order.dropped:
+        each = (count - order.dropped) // order.axes["t"]
+        text = (
+            f"the last acquisition is incomplete: {order.dropped} of {each} planes, left out "
+            f"({order.axes['t']} whole ones remain)"
+        )
+        reasons.append(_warn("dropped_planes", text))
+    return reasons
+
+
+def _times(recording: Recording, system: SystemLike, table: np.ndarray) -> tuple[np.ndarray, str, list[dict[str, str]]]:
+    """Times of all recorded acquisitions: those of the file if every plane has one, else the system's."""
+    start, exposure = recording.joined("plane_start_s"), recording.joined("exposure_s")
+    notes = []
+    if start is not None:
+        if is_monotonic(start[np.sort(table, axis=None)]):
+            middle = start + (exposure if exposure is not None else system.settings.frames.exposure_s or 0.0) / 2
+            return middle[table], "read", []
+        message = "the file's plane times do not grow from plane to plane and are not used: check the export"
+        notes.append(_warn("times_unusable", message))
+    times, origin = system.times(table.shape[0])
+    return np.asarray(times, dtype=np.float64), origin, notes
+
+
+def _compose(chosen: np.ndarray, shifts: Sequence[int] | None, system: SystemLike) -> np.ndarray:
+    """Number of the recorded acquisition that each frame of a composed one comes from.
+
+    Returns:
+        int of shape ``(*ones or block positions, 1, acquisitions)``: the axes of a frame, z, and last the
+        acquisitions.
+    """
+    frame_axes = list(system.frame_axes)
+    shape = [1] * (len(frame_axes) + 1)
+    if shifts is None:
+        return chosen.reshape(*shape, -1)
+    blocks = system.frame_axes[system.block_axis]
+    if len(shifts) != blocks or any(isinstance(s, bool) or int(s) != s or s < 0 for s in shifts):
+        raise DataError(
+            f"frames.orientation_from_acquisition is {clean_text(list(shifts), 60)}: give {blocks} numbers "
+            f"(one per {system.block_axis}), each 0 or more"
+        )
+    count = chosen.size - max(shifts)
+    if count < 1:
+        raise DataError(
+            f"frames.orientation_from_acquisition reaches {max(shifts)} acquisitions ahead, but there are only "
+            f"{chosen.size}: use smaller numbers or more acquisitions"
+        )
+    shape[frame_axes.index(system.block_axis)] = blocks
+    return np.stack([chosen[s : s + count] for s in shifts]).reshape(*shape, count)
+
+
+def _units(recording: Recording, optics: Any, planes: int) -> _Units:
+    """Pixel size and distance of planes: the config's, else the file's; a difference of 1 % is told."""
+    reasons = []
+    stated = recording.stated("pixel_um")
+    if any(h.pixel_um != stated for h in recording.headers if h.pixel_um is not None):
+        reasons.append(
+            _warn("pixel_size_varies", "the files state different pixel sizes: check that they belong together")
+        )
+    if optics.pixel_um is None:
+        if stated is None:
+            raise DataError("the pixel size is neither in the file nor in the config: give optics.pixel_um")
+        if abs(stated[0] / stated[1] - 1) > 0.01:
+            raise DataError(
+                f"the file states pixels of {stated[0]:g} x {stated[1]:g} um (y, x); only square pixels can be "
+                "used: give optics.pixel_um if the file is wrong"
+            )
+    elif stated is not None and max(abs(s / optics.pixel_um - 1) for s in stated) > 0.01:
+        message = (
+            f"the file states pixels of {stated[0]:g} x {stated[1]:g} um (y, x), the config optics.pixel_um = "
+            f"{optics.pixel_um:g}, which is used: check which is right"
+        )
+        reasons.append(_warn("pixel_size_differs", message))
+    z_step = None
+    if planes > 1:
+        in_file = recording.stated("z_step_um")
+        z_step = optics.z_step_um if optics.z_step_um is not None else in_file
+        if z_step is None:
+            raise DataError("the distance of planes is neither in the file nor in the config: give optics.z_step_um")
+        if in_file is not None and abs(in_file / z_step - 1) > 0.01:
+            message = (
+                f"the file states planes {in_file:g} um apart, the config optics.z_step_um = {z_step:g}, "
+                "which is used: check which is right"
+            )
+            reasons.append(_warn("z_step_differs", message))
+    origin = "file" if optics.pixel_um is None else "config"
+    return _Units(float(optics.pixel_um or stated[0]), origin, z_step, reasons)

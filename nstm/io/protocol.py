@@ -1,0 +1,162 @@
+"""The reader protocol: one reader per file format, chosen by content; headers first, pixels plane by plane.
+
+A reader is one module with one class that has the members of :class:`Reader`; it is added to
+``nstm.io.files.READERS``. ``open`` reads the header only and must find out from it whether the file is
+whole; ``read_plane`` opens the file, reads one plane and closes it again, so that no handle stays open.
+Everything read from a file is untrusted: texts are bounded by :func:`clean_text`, sizes by :func:`checked`.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from nstm.acquisition import DataError
+
+HEAD_BYTES = 512
+#: More is taken for a damaged header: 16384 x 16384 pixels, four million planes.
+MAX_PLANE_PIXELS = 2**28
+MAX_PLANES = 4_000_000
+MAX_METADATA = 48
+MAX_TEXT = 240
+DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
+#: Pixel sizes outside are no statement about a microscope (72 dpi, "1 pixel per inch"), um.
+PIXEL_UM_RANGE = (0.001, 20.0)
+
+_SIGNATURES = (
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"BM", "a BMP image"),
+    (b"PK\x03\x04", "a ZIP archive (or an office document)"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"%PDF", "a PDF document"),
+    (b"ZISRAWFILE", "a Zeiss CZI file"),
+    (b"\xda\xce\xbe\x0a", "a Nikon ND2 file"),
+    (b"\x93NUMPY", "a NumPy array"),
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself, without its pixels."""
+
+    path: Path
+    format: str
+    axes: Mapping[str, int]  # labelled axes of the planes (not y, x), slowest first; empty: one plane
+    dtype: np.dtype[Any]
+    plane_shape: tuple[int, int]  # (y, x)
+    file_bytes: int
+    pixel_um: tuple[float, float] | None = None  # (y, x), um in the sample
+    z_step_um: float | None = None
+    plane_start_s: np.ndarray | None = None  # (planes,), s
+    exposure_s: np.ndarray | None = None  # (planes,), s; only with plane_start_s
+    channels: tuple[str, ...] = ()  # names along the axis C
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def planes(self) -> int:
+        """Number of planes."""
+        return math.prod(self.axes.values())
+
+
+class ImageFile(abc.ABC):
+    """An opened file: its header, and a way to read a plane. Holds no file handle and can be pickled."""
+
+    header: Header
+
+    @abc.abstractmethod
+    def read_plane(self, index: int) -> np.ndarray:
+        """Plane ``index`` (in the order of ``header.axes``, last axis fastest) as ``(y, x)``.
+
+        Raises:
+            DataError: the data cannot be decoded.
+            OSError: the file cannot be read.
+        """
+
+
+class Reader(Protocol):
+    """One file format."""
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether a file that begins with ``head`` (up to HEAD_BYTES) is of this format."""
+        ...
+
+    def open(self, path: Path, position: str | None) -> ImageFile:
+        """Read the header; ``position`` picks one of several images in the file by index or name.
+
+        Raises:
+            DataError: not whole, not usable, or no such position.
+        """
+        ...
+
+
+def describe(head: bytes) -> str:
+    """What a file that begins with ``head`` looks like, in words."""
+    if not head:
+        return "an empty file (0 bytes)"
+    for magic, words in _SIGNATURES:
+        if head.startswith(magic):
+            return words
+    if "\ufffd" not in head.decode("utf-8", "replace")[:-1] and not any(b < 32 and b not in b"\t\r\n\f" for b in head):
+        return "a text file"
+    return f"a file of unknown type (first bytes {head[:8].hex(' ')})"
+
+
+def clean_text(value: object, limit: int = MAX_TEXT) -> str:
+    """``value`` as one printable line of at most ``limit`` characters."""
+    text = str(value)[: 4 * limit]
+    text = "".join(c if c.isprintable() else " " for c in text).strip()
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def clean_metadata(values: Mapping[Any, Any]) -> dict[str, str]:
+    """At most MAX_METADATA entries of printable, bounded text."""
+    items = [(clean_text(k, 60), clean_text(v)) for k, v in values.items()]
+    return dict([(k, v) for k, v in items if k and v][:MAX_METADATA])
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as it stands in messages: one line, printable, of a long one the end."""
+    text = clean_text(os.fspath(path), 5000)
+    return text if len(text) <= 300 else "..." + text[-297:]
+
+
+def checked(header: Header) -> Header:
+    """``header`` if its sizes, type and units are believable.
+
+    Raises:
+        DataError: absurd sizes, no pixels, or a type that is not a camera's.
+    """
+    y, x = header.plane_shape
+    where = shown(header.path)
+    if y < 1 or x < 1 or header.planes < 1:
+        raise DataError(f"{where}: the header tells of {header.planes} planes of {y} x {x} pixels, nothing to read")
+    if y * x > MAX_PLANE_PIXELS or header.planes > MAX_PLANES:
+        raise DataError(
+            f"{where}: the header tells of {header.planes} planes of {y} x {x} pixels; at most {MAX_PLANES} planes "
+            f"of {MAX_PLANE_PIXELS} pixels are read: the header is damaged, save the file anew"
+        )
+    if header.dtype.name not in DTYPES:
+        raise DataError(f"{where}: pixels are of type {header.dtype.name}, allowed: {', '.join(DTYPES)}")
+    return header
+
+
+def believable_pixel(y_um: float | None, x_um: float | None) -> tuple[float, float] | None:
+    """``(y, x)`` in um if both are possible for a microscope, else ``None``."""
+    low, high = PIXEL_UM_RANGE
+    if y_um is None or x_um is None or not (low <= y_um <= high and low <= x_um <= high):
+        return None
+    return float(y_um), float(x_um)

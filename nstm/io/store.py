@@ -1,0 +1,324 @@
+"""OME-Zarr stores (NGFF 0.5, zarr v3): the raw frames of a sample and the time-lapse results.
+
+The NGFF metadata are written by ome-zarr. The array is made here and not by its ``write_image``, which has no
+way to take results one time at a time as they are computed; one shard is one acquisition or time and is written
+in one piece by one writer (two writers of a shard lose data silently). Beside ``"ome"`` a block ``"nstm"`` holds
+what NGFF has no place for.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from ome_zarr.format import FormatV05
+from ome_zarr.writer import write_multiscales_metadata
+from zarr.codecs import BloscCodec
+from zarr.storage import LocalStore
+
+from nstm.acquisition import DataError, make_acquisitions
+from nstm.io.jsonfile import plain
+from nstm.io.protocol import shown
+from nstm.io.whole import replace_whole
+
+__all__ = [
+    "SCHEMA",
+    "open_raw",
+    "open_timelapse",
+    "raw_status",
+    "replace_whole",
+    "write_failed",
+    "write_raw",
+    "write_timelapse",
+]
+
+SCHEMA = 1
+_RAW_AXES = (("t", "time", "second"), ("raw", "channel", None), *((a, "space", "micrometer") for a in "zyx"))
+_TIMELAPSE_AXES = (("t", "time", "second"), ("c", "channel", None), *((a, "space", "micrometer") for a in "zyx"))
+_REMEDY = "delete it and run the workflow again"
+StorePath = str | os.PathLike[str]
+
+
+def write_raw(path: StorePath, acquisitions: xr.Dataset, provenance: Mapping[str, Any]) -> None:
+    """Write the frames of a sample as ``raw.ome.zarr``, one acquisition after another.
+
+    Axes are ``t raw z y x``; ``raw`` is the frame axes flattened, the last fastest. The times stand in an array
+    ``times (t, raw, z)``, s. Memory: one acquisition.
+
+    Args:
+        path: the store, replaced if it exists, whole or not at all.
+        acquisitions: see :mod:`nstm.acquisition`.
+        provenance: JSON-able; where the frames come from (files, hashes, versions, optics).
+
+    Raises:
+        DataError: the frames cannot be read.
+        OSError: the store cannot be written.
+    """
+    frames, time = acquisitions["frames"], acquisitions["time"]
+    count, lead, sides = frames.sizes["t"], frames.shape[1:-3], frames.shape[-3:]
+    attrs = acquisitions.attrs
+    reasons = list(attrs["source"].get("reasons", []))
+    block = {
+        "schema": SCHEMA,
+        "status": "warn" if reasons else "pass",
+        "reasons": reasons,
+        "frame_axes": [[name, frames.sizes[name]] for name in attrs["frame_axes"]],
+        "pixel_um": attrs["pixel_um"],
+        "z_step_um": attrs["z_step_um"],
+        "time_origin": attrs["time_origin"],
+        "source": attrs["source"],
+        "provenance": dict(provenance),
+    }
+    shape = (count, math.prod(lead), *sides)
+    with replace_whole(path) as temporary:
+        group = _new_group(temporary)
+        starts = time.values.reshape(count, -1).min(axis=1)
+        _write_metadata(group, _RAW_AXES, _scale(starts, attrs["z_step_um"], attrs["pixel_um"]), "raw", block)
+        array = _new_array(group, shape, frames.dtype, [axis[0] for axis in _RAW_AXES])
+        for t in range(count):
+            array[t] = np.asarray(frames[t].data).reshape(shape[1:])
+        times = time.values.reshape(shape[:3])
+        group.create_array("times", data=times, dimension_names=["t", "raw", "z"]).attrs["unit"] = "second"
+
+
+def write_failed(path: StorePath, reasons: Sequence[Mapping[str, str]]) -> None:
+    """Write, in place of ``raw.ome.zarr``, a store without frames that says why there are none."""
+    with replace_whole(path) as temporary:
+        _new_group(temporary).attrs["nstm"] = plain({"schema": SCHEMA, "status": "fail", "reasons": list(reasons)})
+
+
+def raw_status(path: StorePath) -> tuple[str, list[dict[str, str]]]:
+    """Status (pass, warn, fail) and reasons of a raw store.
+
+    Raises:
+        DataError: no such store, or not one of ours.
+    """
+    block = _block(path, _open_group(path))
+    status, reasons = block.get("status"), block.get("reasons")
+    if status not in ("pass", "warn", "fail") or not isinstance(reasons, list) or not all(map(_is_reason, reasons)):
+        raise DataError(f"{shown(path)}: no valid status in the store: {_REMEDY}")
+    return status, [dict(reason) for reason in reasons]
+
+
+def open_raw(path: StorePath) -> xr.Dataset:
+    """The frames of a raw store, read when asked for; see :mod:`nstm.acquisition`.
+
+    Raises:
+        DataError: the sample could not be converted (the reasons are told), or the store is damaged.
+    """
+    status, reasons = raw_status(path)
+    if status == "fail":
+        told = "; ".join(reason["message"] for reason in reasons) or "no reason given"
+        raise DataError(f"{shown(path)}: this sample could not be converted: {told}")
+    group = _open_group(path)
+    block = _block(path, group)
+    array = _array(path, group, "0")
+    try:
+        axes = {str(name): int(length) for name, length in block["frame_axes"]}
+        times = np.asarray(_array(path, group, "times")[...], dtype=np.float64)
+        split = (array.shape[0], *axes.values(), *array.shape[2:])
+        if times.shape != array.shape[:3] or math.prod(axes.values()) != array.shape[1]:
+            raise ValueError(f"times {times.shape}, frames {array.shape}, axes {axes}")
+        return make_acquisitions(
+            _lazy(array).reshape(split),
+            times.reshape(split[:-2]),
+            list(axes),
+            pixel_um=block["pixel_um"],
+            z_step_um=block["z_step_um"],
+            time_origin=block["time_origin"],
+            source={**block["source"], "provenance": block.get("provenance", {})},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{shown(path)}: the store does not fit together ({error}): {_REMEDY}") from error
+
+
+def write_timelapse(
+    path: StorePath,
+    images: Any,
+    times_s: Sequence[float] | np.ndarray,
+    pixel_um: float,
+    z_step_um: float | None,
+    label: str,
+    channels: Sequence[str],
+    effective_transfer: str,
+    flags: Sequence[str],
+    provenance: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write results as a time-lapse store ``t c z y x``, float32, one time after another.
+
+    Args:
+        path: the store, replaced if it exists, whole or not at all.
+        images: array (numpy or dask) ``(t, c, z, y, x)``, or an iterable of one ``(c, z, y, x)`` per time; what
+            does not exist at a time is NaN. Memory: one time.
+        times_s: time of each image, s.
+        pixel_um: pixel of the result, um.
+        z_step_um: distance of planes, um; ``None`` for one plane.
+        label: what the images are, in words.
+        channels: one name per channel.
+        effective_transfer: which transfer function the images have, in words.
+        flags: for each time ``""`` or why there is no (or no good) result.
+        provenance: JSON-able; where the result comes from.
+        extra: more entries of the block ``nstm``.
+
+    Raises:
+        ValueError: the lengths do not fit together.
+        OSError: the store cannot be written.
+    """
+    times = np.asarray(times_s, dtype=np.float64)
+    block = {
+        "schema": SCHEMA,
+        "times_s": times.tolist(),
+        "flags": list(flags),
+        "effective_transfer": effective_transfer,
+        "label": label,
+        "channels": list(channels),
+        "pixel_um": float(pixel_um),
+        "z_step_um": None if z_step_um is None else float(z_step_um),
+        "provenance": dict(provenance),
+    }
+    clash = sorted(block.keys() & (extra or {}).keys())
+    if clash:
+        raise ValueError(f"extra entries {clash} are written already")
+    if times.ndim != 1 or not times.size or not np.all(np.isfinite(times)) or len(flags) != times.size:
+        raise ValueError(f"{times.shape} times, all finite, and one flag for each are needed; flags: {len(flags)}")
+    with replace_whole(path) as temporary:
+        group = _new_group(temporary)
+        _write_metadata(group, _TIMELAPSE_AXES, _scale(times, z_step_um, pixel_um), label, {**block, **(extra or {})})
+        _write_images(group, images, times.size, len(channels))
+
+
+def open_timelapse(path: StorePath) -> xr.DataArray:
+    """A time-lapse store, read when asked for.
+
+    Returns:
+        dims ``(t, c, z, y, x)``, coordinate ``t`` in s; ``attrs`` is the block ``nstm`` (with ``pixel_um`` and
+        ``z_step_um``).
+
+    Raises:
+        DataError: no such store, not one of ours, or damaged.
+    """
+    group = _open_group(path)
+    block = _block(path, group)
+    array = _array(path, group, "0")
+    lists = [block.get(key) for key in ("times_s", "flags", "channels")]
+    times, flags, channels = (v if isinstance(v, list) else [] for v in lists)
+    if not all(isinstance(v, list) for v in lists) or array.ndim != 5:
+        raise DataError(f"{shown(path)}: not a time-lapse store: {_REMEDY}")
+    if (len(times), len(flags), len(channels)) != (array.shape[0], array.shape[0], array.shape[1]):
+        raise DataError(
+            f"{shown(path)}: {len(times)} times, {len(flags)} flags and {len(channels)} channels do not fit images "
+            f"of shape {array.shape}: {_REMEDY}"
+        )
+    if not all(isinstance(t, int | float) and math.isfinite(t) for t in times) or not _positive(block.get("pixel_um")):
+        raise DataError(f"{shown(path)}: times or pixel size are no numbers: {_REMEDY}")
+    coords = {"t": ("t", np.array(times, dtype=np.float64), {"units": "s"}), "c": [str(c) for c in channels]}
+    return xr.DataArray(_lazy(array), dims=("t", "c", "z", "y", "x"), coords=coords, attrs=dict(block))
+
+
+def _new_group(path: Path) -> zarr.Group:
+    return zarr.create_group(LocalStore(path), zarr_format=3)
+
+
+def _new_array(group: zarr.Group, shape: tuple[int, ...], dtype: Any, names: list[str]) -> zarr.Array[Any]:
+    dtype = np.dtype(dtype)
+    return group.create_array(
+        "0",
+        shape=shape,
+        dtype=dtype,
+        chunks=(1, 1, 1, *shape[-2:]),
+        shards=(1, *shape[1:]),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=dtype.itemsize),
+        fill_value=dtype.type("nan") if dtype.kind == "f" else 0,
+        dimension_names=names,
+        config={"write_empty_chunks": True},  # a missing shard is then always a damage, never zeros
+    )
+
+
+def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> None:
+    names = [axis[0] for axis in _TIMELAPSE_AXES]
+    each: Iterable[Any] = images if not hasattr(images, "shape") else (images[t] for t in range(images.shape[0]))
+    array, written = None, 0
+    for t, image in enumerate(each):
+        frame = np.asarray(image, dtype=np.float32)
+        if array is None:
+            if frame.ndim != 4 or frame.shape[0] != channels:
+                raise ValueError(f"images of shape {frame.shape}, needed (c, z, y, x) with {channels} channels")
+            array = _new_array(group, (count, *frame.shape), np.float32, names)
+        if t >= count or frame.shape != array.shape[1:]:
+            raise ValueError(f"image {t} of shape {frame.shape} where {array.shape} was begun")
+        array[t] = frame
+        written += 1
+    if written != count:
+        raise ValueError(f"{written} images for {count} times")
+
+
+def _write_metadata(
+    group: zarr.Group,
+    axes: Sequence[tuple[str, str, str | None]],
+    scale: list[float],
+    name: str,
+    block: Mapping[str, Any],
+) -> None:
+    described = [{"name": n, "type": kind} | ({"unit": unit} if unit else {}) for n, kind, unit in axes]
+    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}]
+    write_multiscales_metadata(group, datasets, fmt=FormatV05(), axes=described, name=name)
+    group.attrs["nstm"] = plain(block)
+
+
+def _scale(times: np.ndarray, z_step_um: float | None, pixel_um: float) -> list[float]:
+    """NGFF scale of the five axes; times may be irregular (they stand in ``nstm``): the median step."""
+    steps = np.diff(np.sort(times))
+    steps = steps[steps > 0]
+    step = float(np.median(steps)) if steps.size else 1.0
+    return [step, 1.0, float(z_step_um or 1.0), float(pixel_um), float(pixel_um)]
+
+
+def _open_group(path: StorePath) -> zarr.Group:
+    if not Path(path, "zarr.json").is_file():
+        raise DataError(f"{shown(path)}: no such store (no zarr.json): {_REMEDY}")
+    try:
+        return zarr.open_group(LocalStore(Path(path), read_only=True), mode="r", zarr_format=3)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{shown(path)}: the store cannot be read ({error}): {_REMEDY}") from error
+
+
+def _block(path: StorePath, group: zarr.Group) -> dict[str, Any]:
+    block: Any = group.attrs.asdict().get("nstm")
+    schema = block.get("schema") if isinstance(block, dict) else None
+    if not isinstance(block, dict) or schema is None:
+        raise DataError(f"{shown(path)}: not a store of nstm (no block 'nstm' in its attributes)")
+    if schema != SCHEMA:
+        raise DataError(f"{shown(path)}: schema {schema!r}, this version reads {SCHEMA}: {_REMEDY}")
+    return block
+
+
+def _array(path: StorePath, group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        raise DataError(f"{shown(path)}: the array {name!r} is missing: {_REMEDY}")
+    if name == "0":
+        folder = Path(path, "0", "c")
+        missing = [t for t in range(array.shape[0]) if not (folder / str(t)).is_dir()]
+        if missing:
+            raise DataError(f"{shown(path)}: the data of t = {missing[:5]} are missing: {_REMEDY}")
+    return array
+
+
+def _lazy(array: zarr.Array[Any]) -> da.Array:
+    return da.from_array(array, chunks=(1, 1, 1, *array.shape[-2:]), name=False)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+
+def _is_reason(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(k), str) for k in ("severity", "code", "message"))

@@ -1,0 +1,66 @@
+"""Rule ``illumination``: calibrate every acquisition, agree on one calibration per sample, open or close the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nstm.acquisition import DataError
+from nstm.io.jsonfile import read_json, write_json
+from nstm.io.store import open_raw
+from nstm.pipeline.experiment import Stage
+from nstm.systems.base import Calibration, ImagingSystem
+
+
+def run_illumination(params: Mapping[str, Any], raw_store: Path, quality_json: Path, out_json: Path) -> None:
+    """Write ``illumination.json``: the consensus and one calibration per acquisition, with a status that is the gate.
+
+    A sample whose raw data failed, or in which no acquisition shows its pattern, gets ``fail`` and the reasons; the
+    expensive rules then leave it out.
+    """
+    stage = Stage.from_params(params)
+    quality = read_json(quality_json)
+    result: dict[str, Any] = {"schema": 1, "sample": stage.sample.sample, "consensus": None, "acquisitions": []}
+    if quality["status"] == "fail":
+        result |= {"status": "fail", "reasons": quality["reasons"]}
+    else:
+        try:
+            result |= _calibrated(stage.system, raw_store, quality)
+        except DataError as error:
+            reason = {"severity": "fail", "code": "illumination", "message": str(error)}
+            result |= {"status": "fail", "reasons": [reason]}
+    write_json(out_json, result)
+
+
+def _calibrated(system: ImagingSystem, raw_store: Path, quality: Mapping[str, Any]) -> dict[str, Any]:
+    raw = open_raw(raw_store)
+    offset = np.float32(system.settings.camera.offset)
+    own: list[Calibration] = []
+    for entry in quality["acquisitions"]:
+        if entry["status"] == "fail":
+            own.append({"status": "fail", "reasons": entry["reasons"], "data_failed": True})
+            continue
+        frames = raw["frames"].isel(t=entry["index"]).values.astype(np.float32) - offset
+        own.append(system.calibrate(frames, raw.attrs["pixel_um"]))
+    good = [c for c in own if c["status"] != "fail"]
+    if not good:
+        found = [r for c in own for r in c["reasons"] if r["severity"] == "fail"]
+        return {"status": "fail", "reasons": _once(found), "acquisitions": own}
+    consensus = system.consensus(good)
+    final = [c if c.get("data_failed") else system.with_consensus(c, consensus) for c in own]
+    reasons = _once([*quality["reasons"], *(r for c in final for r in c["reasons"])])
+    reasons = [{**r, "severity": "warn"} for r in reasons]  # the sample goes on without what failed
+    return {
+        "status": "warn" if reasons else "pass",
+        "reasons": reasons,
+        "consensus": consensus,
+        "acquisitions": final,
+    }
+
+
+def _once(reasons: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The reasons without repetition, in order."""
+    return list({(r["code"], r["message"]): r for r in reasons}.values())

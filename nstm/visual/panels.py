@@ -1,0 +1,201 @@
+"""Planes of a time lapse as pictures: one intensity range per panel, empty panels, scale bars, the arrangement."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from PIL import Image
+
+from nstm.visual.colour import BACKGROUND, EMPTY, FAINT, TEXT, lookup
+from nstm.visual.text import draw_text, fitted, font, wrapped
+
+#: Pixels looked at for the intensity range: enough for stable percentiles of any recording.
+_RANGE_PIXELS = 4_000_000
+
+
+def plane(images: xr.DataArray, time_index: int, channel: int = 0) -> np.ndarray:
+    """The picture ``(y, x)`` float32 of one time: the plane, or the maximum projection of a volume along z.
+
+    NaN stays where no plane has a value.
+    """
+    volume = np.asarray(images.isel(t=time_index, c=channel).transpose("z", "y", "x").values, dtype=np.float32)
+    if volume.shape[0] == 1:
+        return volume[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN columns are meant to stay NaN
+        return np.asarray(np.nanmax(volume, axis=0), dtype=np.float32)
+
+
+def intensity_range(images: xr.DataArray, saturated_percent: float = 0.1, channel: int = 0) -> tuple[float, float]:
+    """Black and white of a panel: percentiles over all times, NaN and infinity ignored.
+
+    Args:
+        images: dims ``(t, c, z, y, x)``.
+        saturated_percent: pixels below black and above white, percent each.
+        channel: index along ``c``.
+
+    Returns:
+        ``(black, white)`` with black < white; ``(0, 1)`` where no pixel has a value.
+    """
+    count = images.sizes["t"]
+    share = max(1, math.ceil(count * images.sizes["y"] * images.sizes["x"] / _RANGE_PIXELS))
+    values = [_finite(plane(images, i, channel).ravel()[i % share :: share]) for i in range(count)]
+    found = np.concatenate(values) if values else np.empty(0, np.float32)
+    if found.size == 0:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(found, [saturated_percent, 100 - saturated_percent]))
+    if not high > low:
+        return low, low + max(abs(low), 1.0)
+    return low, high
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def to_rgb(
+    image: np.ndarray, limits: tuple[float, float], size: tuple[int, int], *, colours: str = "gray", gamma: float = 1.0
+) -> Image.Image:
+    """A plane as an RGB picture, enlarged by whole pixels where that fits, else by Lanczos.
+
+    Args:
+        image: ``(y, x)`` float; pixels without a value (NaN) become dark and neutral.
+        limits: black and white.
+        size: (width, height) of the picture, pixel.
+        colours: name of a perceptually uniform map.
+        gamma: exponent of the display, 1 is linear; whoever changes it states it.
+    """
+    valid = np.isfinite(image)
+    if not valid.any():
+        return Image.new("RGB", size, EMPTY)
+    low, high = limits
+    scaled = np.where(valid, (image - low) / (high - low), 0.0).astype(np.float32)
+    whole = size[0] % image.shape[1] == 0 and size[0] // image.shape[1] * image.shape[0] == size[1]
+    method = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
+    # clipped after the enlargement, so that Lanczos sees the data and not its saturated copy
+    large = np.clip(np.asarray(Image.fromarray(scaled).resize(size, method)), 0, 1) ** gamma
+    rgb = lookup(colours)[np.round(large * 255).astype(np.uint8)]
+    if not valid.all():
+        hole = Image.fromarray((~valid).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+        rgb[np.asarray(hole) > 127] = EMPTY
+    return Image.fromarray(rgb)
+
+
+def empty_panel(size: tuple[int, int], reason: str, text_px: int) -> Image.Image:
+    """The panel of a time without a result: dark, neutral, and it says so (and why, where that is known)."""
+    picture = Image.new("RGB", size, EMPTY)
+    lines = wrapped("no result at this time", font(text_px), size[0] * 0.9, 2)
+    small = max(8, round(text_px * 0.8))
+    why = wrapped(reason, font(small), size[0] * 0.9, 3) if reason else []
+    y = size[1] / 2 - (len(lines) + len(why) - 1) * text_px * 0.7
+    for text, px, colour in [(t, text_px, TEXT) for t in lines] + [(t, small, FAINT) for t in why]:
+        draw_text(picture, (size[0] / 2, y), text, px, colour, anchor="mm")
+        y += text_px * 1.4
+    return picture
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the cells of the panels lie; all lengths in pixel.
+
+    A cell is a strip with the panel's name, the picture, and a strip for its footnote where any panel has one.
+    """
+
+    columns: int
+    rows: int
+    picture: tuple[int, int]
+    text_px: int
+    footnotes: bool
+    gap: int
+    foot: int
+
+    @property
+    def head(self) -> int:
+        """Height of the strip with the panel's name."""
+        return round(self.text_px * 1.8)
+
+    @property
+    def note(self) -> int:
+        """Height of the strip with the panel's footnote."""
+        return round(self.text_px * 2.1) if self.footnotes else 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the whole picture, both even as H.264 with yuv420p needs."""
+        width = self.columns * self.picture[0] + (self.columns + 1) * self.gap
+        height = self.rows * (self.picture[1] + self.head + self.note) + self.gap + self.foot
+        return width + width % 2, height + height % 2
+
+    def corner(self, index: int) -> tuple[int, int]:
+        """(x, y) of the upper left corner of the picture of panel ``index``."""
+        row, column = divmod(index, self.columns)
+        x = self.gap + column * (self.picture[0] + self.gap)
+        return x, self.head + row * (self.picture[1] + self.head + self.note)
+
+
+def arrange(
+    count: int,
+    aspect: float,
+    height_px: int,
+    *,
+    footnotes: bool = False,
+    limit: tuple[int, int] = (3840, 2160),
+) -> Layout:
+    """Panels side by side, or below each other where the field is wide, within ``limit`` (width, height).
+
+    Args:
+        count: number of panels.
+        aspect: width / height of the field.
+        height_px: wished height of one panel; smaller where the whole would pass the limit.
+        footnotes: keep a strip below the panels for a footnote.
+        limit: largest movie (4K: beyond it browsers stop decoding in hardware).
+    """
+
+    def fill(columns: int) -> float:  # scale at which the panels fill a 16:9 screen
+        return min(16 / (columns * aspect), 9 / math.ceil(count / columns))
+
+    columns = max(range(1, count + 1), key=lambda c: (fill(c) * (1.5 if c == count else 1), c))
+    rows = math.ceil(count / columns)
+    height = float(height_px)
+    while True:
+        size = max(2, round(height * aspect)), max(2, round(height))
+        # readable when a 1080 line screen shows the whole movie: 2.2 % of the height of one row, at least
+        text = max(11, round(min(height * 0.042, size[0] * 0.045)), round(rows * height * 0.018))
+        layout = Layout(columns, rows, size, text, footnotes, max(4, round(text * 0.4)), round(text * 2.0))
+        excess = max(layout.size[0] / limit[0], layout.size[1] / limit[1])
+        if excess <= 1 or height <= 32:
+            return layout
+        height /= max(excess, 1.01)
+
+
+def draw_frame(
+    layout: Layout,
+    pictures: Sequence[Image.Image],
+    names: Sequence[str],
+    footnotes: Sequence[str],
+    foot_left: str,
+    foot_right: str,
+) -> Image.Image:
+    """Put the pictures of one time with their names, footnotes and the line at the bottom together."""
+    canvas = Image.new("RGB", layout.size, BACKGROUND)
+    px, width = layout.text_px, layout.picture[0]
+    small = max(9, round(px * 0.78))
+    for i, (picture, name, note) in enumerate(zip(pictures, names, footnotes, strict=True)):
+        x, y = layout.corner(i)
+        draw_text(canvas, (x, y - layout.head / 2), fitted(name, font(px, bold=True), width), px, TEXT, bold=True)
+        canvas.paste(picture, (x, y))
+        step = layout.note / 2.2
+        for k, line in enumerate(wrapped(note, font(small), width, 2)):
+            draw_text(canvas, (x, y + layout.picture[1] + step * (k + 0.6)), line, small, FAINT)
+    middle = layout.size[1] - layout.foot / 2
+    left = fitted(foot_left, font(px), layout.size[0] - 2 * layout.gap)
+    draw_text(canvas, (layout.gap, middle), left, px, TEXT)
+    room = layout.size[0] - 3 * layout.gap - font(px).getlength(left) - px
+    right = fitted(foot_right, font(small), room) if room > 4 * px else ""
+    draw_text(canvas, (layout.size[0] - layout.gap, middle), right, small, FAINT, anchor="rm")
+    return canvas

@@ -1,0 +1,287 @@
+import json
+
+import dask.array as da
+import numpy as np
+import pytest
+import yaozarrs
+import zarr
+
+from nstm.acquisition import DataError, make_acquisitions
+from nstm.io.store import open_raw, open_timelapse, raw_status, write_failed, write_raw, write_timelapse
+
+REASON = {"severity": "fail", "code": "x", "message": "the file is <b>cut</b>"}
+
+
+@pytest.fixture
+def acquisitions(stack):
+    def make(t=2, angles=3, phases=5, z=2, dtype=np.uint16, reasons=(), lazy=True):
+        data = stack(t, angles, phases, z, size=(8, 12), dtype=dtype)
+        times = np.arange(t * angles * phases * z, dtype=float).reshape(t, angles, phases, z) * 0.01 + 0.005
+        return make_acquisitions(
+            da.from_array(data, chunks=(1, 1, 1, 1, 8, 12)) if lazy else data,
+            times,
+            ["angle", "phase"],
+            pixel_um=0.065,
+            z_step_um=0.2 if z > 1 else None,
+            time_origin="read",
+            source={"files": [], "reasons": list(reasons), "odd": np.float32(1.5)},
+        )
+
+    return make
+
+
+def _level(path):
+    ome = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]
+    assert ome["version"] == "0.5"
+    (image,) = ome["multiscales"]
+    return image
+
+
+def test_raw_frames_come_back_with_axes_times_and_units(tmp_path, acquisitions):
+    path = tmp_path / "raw.ome.zarr"
+    raw = acquisitions()
+    write_raw(path, raw, {"files": [{"sha256": "abc"}], "path": path})
+    found = open_raw(path)
+    assert found["frames"].dims == raw["frames"].dims
+    assert found["frames"].dtype == raw["frames"].dtype
+    np.testing.assert_array_equal(found["frames"].values, raw["frames"].values)
+    np.testing.assert_array_equal(found["time"].values, raw["time"].values)
+    for key in ("frame_axes", "pixel_um", "z_step_um", "time_origin"):
+        assert found.attrs[key] == raw.attrs[key]
+    assert found.attrs["source"]["provenance"]["files"] == [{"sha256": "abc"}]
+    assert raw_status(path) == ("pass", [])
+
+
+def test_the_raw_store_is_ngff_with_units_types_and_one_level(tmp_path, acquisitions):
+    path = tmp_path / "raw.ome.zarr"
+    write_raw(path, acquisitions(), {})
+    yaozarrs.validate_zarr_store(str(path))
+    image = _level(path)
+    assert [(a["name"], a["type"], a.get("unit")) for a in image["axes"]] == [
+        ("t", "time", "second"),
+        ("raw", "channel", None),
+        ("z", "space", "micrometer"),
+        ("y", "space", "micrometer"),
+        ("x", "space", "micrometer"),
+    ]
+    (level,) = image["datasets"]
+    assert level["path"] == "0"
+    (scale,) = level["coordinateTransformations"]
+    np.testing.assert_allclose(scale["scale"], [0.3, 1, 0.2, 0.065, 0.065])
+    array = zarr.open_array(path / "0", mode="r")
+    assert (array.shape, array.chunks, array.shards) == ((2, 15, 2, 8, 12), (1, 1, 1, 8, 12), (1, 15, 2, 8, 12))
+    assert array.metadata.dimension_names == ("t", "raw", "z", "y", "x")
+    assert zarr.open_array(path / "times", mode="r").shape == (2, 15, 2)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
+def test_the_type_and_what_is_not_finite_are_kept(dtype, tmp_path, acquisitions):
+    raw = acquisitions(dtype=dtype, lazy=False, z=1)
+    if np.dtype(dtype).kind == "f":
+        raw["frames"].values[0, 0, 0, 0, :2] = [[np.nan] * 12, [np.inf] * 12]
+        raw["frames"].values[1] = np.nan
+    else:
+        raw["frames"].values[1] = 0
+    write_raw(tmp_path / "raw.ome.zarr", raw, {})
+    found = open_raw(tmp_path / "raw.ome.zarr")
+    assert found["frames"].dtype == dtype
+    np.testing.assert_array_equal(found["frames"].values, raw["frames"].values)
+    assert found.attrs["z_step_um"] is None
+
+
+def test_warnings_are_the_status_of_the_store(tmp_path, acquisitions):
+    reason = {"severity": "warn", "code": "dropped_planes", "message": "cut"}
+    write_raw(tmp_path / "raw.ome.zarr", acquisitions(reasons=[reason]), {})
+    assert raw_status(tmp_path / "raw.ome.zarr") == ("warn", [reason])
+
+
+def test_a_failed_sample_is_a_store_without_frames(tmp_path, acquisitions):
+    path = tmp_path / "raw.ome.zarr"
+    write_raw(path, acquisitions(), {})
+    write_failed(path, [REASON])
+    assert raw_status(path) == ("fail", [REASON])
+    assert not (path / "0").exists()
+    with pytest.raises(DataError, match="could not be converted: the file is <b>cut</b>"):
+        open_raw(path)
+
+
+@pytest.mark.parametrize("error", [DataError, OSError])
+def test_an_error_in_the_middle_leaves_nothing_or_the_old_store(error, tmp_path, acquisitions):
+    raw = acquisitions(t=3)
+
+    def broken(block, block_id=None):
+        if block_id[0] == 2:
+            raise error("no space left" if error is OSError else "plane cannot be decoded")
+        return block
+
+    bad = raw.assign(frames=(raw["frames"].dims, raw["frames"].data.map_blocks(broken, dtype=np.uint16)))
+    path = tmp_path / "raw.ome.zarr"
+    with pytest.raises(error):
+        write_raw(path, bad, {})
+    assert list(tmp_path.iterdir()) == []
+    write_raw(path, raw, {})
+    with pytest.raises(error):
+        write_raw(path, bad, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["raw.ome.zarr"]
+    np.testing.assert_array_equal(open_raw(path)["frames"].values, raw["frames"].values)
+
+
+def test_one_acquisition_at_a_time_is_in_memory(tmp_path, acquisitions):
+    raw, seen = acquisitions(t=4), []
+
+    def spy(block, block_id=None):
+        seen.append((block_id[0], len(list((tmp_path).glob(".raw*/0/c/*")))))
+        return block
+
+    lazy = raw["frames"].data.map_blocks(spy, dtype=np.uint16, meta=np.empty(0, np.uint16))
+    write_raw(tmp_path / "raw.ome.zarr", raw.assign(frames=(raw["frames"].dims, lazy)), {})
+    assert all(written == t for t, written in seen)
+
+
+def _edit(path, change):
+    meta = json.loads((path / "zarr.json").read_text())
+    change(meta["attributes"])
+    (path / "zarr.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a["nstm"].update(schema=99), "schema 99, this version reads 1"),
+        (lambda a: a.pop("nstm"), "not a store of nstm"),
+        (lambda a: a.update(nstm="x"), "not a store of nstm"),
+        (lambda a: a["nstm"].update(status="fine"), "no valid status"),
+        (lambda a: a["nstm"].update(reasons=[{"message": 1}]), "no valid status"),
+        (lambda a: a["nstm"].update(frame_axes=[["angle", 4], ["phase", 5]]), "does not fit together"),
+        (lambda a: a["nstm"].pop("frame_axes"), "does not fit together"),
+        (lambda a: a["nstm"].update(pixel_um="wide"), "does not fit together"),
+        (lambda a: a["nstm"].update(pixel_um=-1), "pixel_um"),
+        (lambda a: a["nstm"].update(time_origin="guessed"), "time_origin"),
+    ],
+)
+def test_what_is_read_from_attributes_is_checked(change, words, tmp_path, acquisitions):
+    path = tmp_path / "raw.ome.zarr"
+    write_raw(path, acquisitions(), {})
+    _edit(path, change)
+    with pytest.raises(DataError, match=words):
+        open_raw(path)
+
+
+def test_damaged_stores_are_told(tmp_path, acquisitions):
+    path = tmp_path / "raw.ome.zarr"
+    with pytest.raises(DataError, match="no such store"):
+        open_raw(path)
+    write_raw(path, acquisitions(), {})
+    (path / "0" / "c" / "1").rename(tmp_path / "away")
+    with pytest.raises(DataError, match=r"the data of t = \[1\] are missing"):
+        open_raw(path)
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(DataError):
+        open_raw(path)
+
+
+def _write(path, images, t=3, **more):
+    given = {
+        "times_s": np.array([0.0, 0.5, 2.0])[:t],
+        "pixel_um": 0.0325,
+        "z_step_um": None,
+        "label": "what it is",
+        "channels": ["intensity"],
+        "effective_transfer": "OTF",
+        "flags": ["", "no window", ""][:t],
+        "provenance": {"nan": float("nan")},
+        "extra": {"window": 3},
+    }
+    write_timelapse(path, images, **{**given, **more})
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask", "iterable"])
+def test_time_lapses_come_back(kind, tmp_path):
+    images = np.random.default_rng(0).normal(size=(3, 1, 2, 6, 8)).astype(np.float32)
+    images[1] = np.nan
+    given = {"numpy": images, "dask": da.from_array(images, chunks=(2, 1, 1, 6, 8)), "iterable": iter(images)}[kind]
+    path = tmp_path / "nstm.ome.zarr"
+    _write(path, given, z_step_um=0.3)
+    found = open_timelapse(path)
+    assert found.dims == ("t", "c", "z", "y", "x")
+    np.testing.assert_array_equal(found.values, images)
+    assert found.dtype == np.float32
+    assert found["t"].values.tolist() == [0, 0.5, 2]
+    assert found["c"].values.tolist() == ["intensity"]
+    wanted = {"pixel_um": 0.0325, "z_step_um": 0.3, "label": "what it is", "window": 3, "flags": ["", "no window", ""]}
+    assert {key: found.attrs[key] for key in wanted} == wanted
+    assert found.attrs["provenance"] == {"nan": None}
+
+    yaozarrs.validate_zarr_store(str(path))
+    image = _level(path)
+    assert [(a["name"], a["type"], a.get("unit")) for a in image["axes"]] == [
+        ("t", "time", "second"),
+        ("c", "channel", None),
+        ("z", "space", "micrometer"),
+        ("y", "space", "micrometer"),
+        ("x", "space", "micrometer"),
+    ]
+    (level,) = image["datasets"]
+    np.testing.assert_allclose(level["coordinateTransformations"][0]["scale"], [1.0, 1, 0.3, 0.0325, 0.0325])
+    array = zarr.open_array(path / "0", mode="r")
+    assert (array.chunks, array.shards) == ((1, 1, 1, 6, 8), (1, 1, 2, 6, 8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "more", "words"),
+    [
+        ((2, 1, 1, 4, 4), {}, "2 images for 3 times"),
+        ((4, 1, 1, 4, 4), {}, "image 3"),
+        ((3, 2, 1, 4, 4), {}, "1 channels"),
+        ((3, 1, 4, 4), {}, "needed"),
+        ((3, 1, 1, 4, 4), {"flags": [""]}, "one flag for each"),
+        ((3, 1, 1, 4, 4), {"times_s": [0, np.nan, 1]}, "finite"),
+        ((3, 1, 1, 4, 4), {"extra": {"label": ""}}, "written already"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused_and_nothing_is_left(shape, more, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        _write(tmp_path / "x.ome.zarr", np.zeros(shape, np.float32), **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_generator_that_fails_leaves_nothing(tmp_path):
+    def images():
+        yield np.zeros((1, 1, 4, 4), np.float32)
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        _write(tmp_path / "x.ome.zarr", images())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a["nstm"].update(schema=2), "schema 2"),
+        (lambda a: a["nstm"].update(times_s=[0, 1]), "do not fit images"),
+        (lambda a: a["nstm"].update(times_s="now"), "not a time-lapse store"),
+        (lambda a: a["nstm"].update(times_s=[0, "1", 2]), "no numbers"),
+        (lambda a: a["nstm"].update(pixel_um=None), "no numbers"),
+    ],
+)
+def test_attributes_of_time_lapses_are_checked(change, words, tmp_path):
+    _write(tmp_path / "x.ome.zarr", np.zeros((3, 1, 1, 4, 4), np.float32))
+    _edit(tmp_path / "x.ome.zarr", change)
+    with pytest.raises(DataError, match=words):
+        open_timelapse(tmp_path / "x.ome.zarr")
+
+
+def test_stores_under_hostile_names_hold_hostile_texts(tmp_path, acquisitions):
+    evil = "\"'; rm -rf ~ \n<script>\u202e µ"
+    path = tmp_path / "a \"b\"\n'µ'.zarr"
+    _write(path, np.zeros((3, 1, 1, 4, 4), np.float32), label=evil, channels=[evil], flags=[evil] * 3)
+    assert open_timelapse(path).attrs["label"] == evil
+    write_failed(path, [{**REASON, "message": evil}])
+    assert raw_status(path)[1][0]["message"] == evil
+
+
+def test_a_timestamp_file_of_the_workflow_does_no_harm(tmp_path, acquisitions):
+    write_raw(tmp_path / "raw.ome.zarr", acquisitions(), {})
+    (tmp_path / "raw.ome.zarr" / ".snakemake_timestamp").write_text("")
+    assert open_raw(tmp_path / "raw.ome.zarr").sizes["t"] == 2

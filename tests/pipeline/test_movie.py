@@ -1,0 +1,91 @@
+"""The rule `movie` on small stores."""
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from nstm.acquisition import DataError
+from nstm.io.store import open_timelapse, write_timelapse
+from nstm.pipeline.movie import _truth_panel, run_movie, times_assumed, window_footnote
+
+
+def store(path, t=3, y=24, x=30, label="widefield", flags=None, value=None, provenance=None, **extra):
+    images = np.random.default_rng(len(label)).gamma(2.0, 30.0, (t, 1, 1, y, x)).astype(np.float32)
+    if value is not None:
+        images[:] = value
+    write_timelapse(
+        path,
+        images,
+        0.1 * np.arange(t),
+        0.05,
+        None,
+        label,
+        ["intensity"],
+        "",
+        flags or [""] * t,
+        provenance or {},
+        extra,
+    )
+    return path
+
+
+def params(truth=None, **movie):
+    return {"numerics": 1, "sample": {"sample": "a", "truth": truth}, "movie": {"height_px": 64, **movie}}
+
+
+def frames_of(path):
+    return imageio_ffmpeg.count_frames_and_secs(str(path))[0]
+
+
+@pytest.fixture
+def stores(tmp_path):
+    return {
+        "nstm": store(tmp_path / "nstm.ome.zarr", label="<script>alert(1)</script> \"'$x_{"),
+        "conventional": store(tmp_path / "conventional.ome.zarr", label="conventional (moving window)", window=3),
+        "motion": store(tmp_path / "motion.ome.zarr"),
+    }
+
+
+def test_movie_and_still(tmp_path, stores):
+    truth = store(tmp_path / "truth.ome.zarr", t=6, y=48, x=60)
+    run_movie(params(), stores, truth, tmp_path / "movie.mp4", tmp_path / "still.png")
+    assert frames_of(tmp_path / "movie.mp4") == 3
+    with Image.open(tmp_path / "still.png") as picture:
+        assert picture.width > picture.height / 3
+
+
+def test_panels_are_those_asked_for_and_there(tmp_path, stores):
+    run_movie(params(panels=["static", "nstm"]), stores, None, tmp_path / "one.mp4", tmp_path / "one.png")
+    run_movie(params(panels=["conventional", "nstm"]), stores, None, tmp_path / "two.mp4", tmp_path / "two.png")
+    sizes = [next(imageio_ffmpeg.read_frames(str(tmp_path / n)))["size"] for n in ("one.mp4", "two.mp4")]
+    assert sizes[1][0] > 1.8 * sizes[0][0]
+
+
+def test_no_panel_at_all_is_an_error_that_names_what_there_is(tmp_path, stores):
+    with pytest.raises(DataError, match=r"'statik'.*'conventional', 'motion', 'nstm'"):
+        run_movie(params(panels=["statik"]), stores, None, tmp_path / "m.mp4", tmp_path / "s.png")
+    assert not (tmp_path / "m.mp4").exists()
+
+
+def test_another_sample_as_reference_stands_still(tmp_path):
+    path = store(tmp_path / "other.ome.zarr", t=5)
+    images = open_timelapse(path)
+    panel = _truth_panel(images, np.array([7.0, 7.1]), "static_cell")
+    assert panel.name == "reference: static_cell"
+    assert np.allclose(panel.images.values[1], images.values.mean(0))
+    assert panel.footnote
+
+
+def test_moving_window_is_labelled():
+    assert "mixes 3 orientations" in window_footnote("conventional", {"window": 3})
+    assert "does not raise time resolution" in window_footnote("conventional", {})
+    assert "mixes 4 illuminations" in window_footnote("x", {"window": 4, "block_name": "illumination", "label": ""})
+    assert window_footnote("widefield", {"window": 1, "label": "widefield"}) == ""
+    assert window_footnote("nstm", {"label": "NSTM"}) == ""
+
+
+def test_assumed_times_are_found():
+    assert times_assumed({"provenance": {"time_origin": "assumed"}})
+    assert not times_assumed({"provenance": {"time_origin": "read"}})
+    assert not times_assumed({"provenance": None})

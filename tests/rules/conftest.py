@@ -1,0 +1,67 @@
+"""The small experiment, run once through Snakemake with the real stages; every rule's test looks at its part."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.experiments import SMALL_CONFIG, Workdir
+
+HOSTILE = "a 'b' $(touch pwned) {c} <script>alert(1).tif"
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory) -> Workdir:
+    """One good sample, the same under a hostile name, and four that are unusable, each in its own way."""
+    small = {"sample": "small", "path": "../simulated/er_small.ome.tif", "system": "sim"}
+    workdir = Workdir(tmp_path_factory.mktemp("small"), SMALL_CONFIG, [small])
+    workdir.snakemake("simulated/er_small.ome.tif")
+    raw = workdir.folder / "simulated" / "er_small.ome.tif"
+    data = workdir.folder / "data"
+    data.mkdir()
+    frames = tifffile.imread(raw).reshape(18, 64, 64)
+    shutil.copy(raw, data / HOSTILE)
+    (data / "cut.tif").write_bytes(raw.read_bytes()[: raw.stat().st_size // 2])
+    tifffile.imwrite(data / "nan.tif", np.full((18, 64, 64), np.nan, np.float32))
+    tifffile.imwrite(data / "short.tif", frames[:7])
+    bad = [
+        {"sample": "missing", "path": "../data/nowhere.tif", "system": "sim"},
+        {"sample": "cut", "path": "../data/cut.tif", "system": "sim"},
+        {"sample": "nan", "path": "../data/nan.tif", "system": "no_size"},
+        {"sample": "short", "path": "../data/short.tif", "system": "no_size"},
+    ]
+    hostile = {"sample": "hostile", "path": f"../data/{HOSTILE}", "system": "sim", "acquisitions": "0:1"}
+    small["truth"] = "../simulated/er_small_truth.ome.zarr"
+    workdir.sheet([small, hostile, *bad])
+    workdir.snakemake()
+    return workdir
+
+
+@pytest.fixture
+def params(experiment: Workdir):
+    """Settings of a stage of a sample."""
+    import yaml
+
+    from nstm.pipeline.experiment import Experiment
+
+    config = experiment.folder / "config"
+    loaded = Experiment.load(yaml.safe_load((config / "config.yaml").read_text()), config)
+
+    def of(stage: str, sample: str = "small", **job: int) -> dict:
+        return loaded.stage_params(sample, stage, **job)
+
+    return of
+
+
+@pytest.fixture
+def ran(experiment: Workdir):
+    """Asserts that a rule ran through Snakemake: it left a log and a measurement."""
+
+    def check(name: str, sample: str = "small") -> None:
+        folder: Path = experiment.result(sample)
+        assert (folder / "logs" / f"{name}.log").is_file()
+        assert (folder / "benchmarks" / f"{name}.tsv").read_text().startswith("s\t")
+
+    return check

@@ -1,0 +1,15 @@
+import json
+
+from tests.experiments import script
+
+
+def test_function(experiment, params, tmp_path) -> None:
+    script("quality").main(params("quality"), experiment.result("small/raw.ome.zarr"), tmp_path / "quality.json")
+    found = json.loads((tmp_path / "quality.json").read_text())
+    assert found["status"] != "fail"
+    assert len(found["acquisitions"]) == 2
+
+
+def test_rule(experiment, ran) -> None:
+    ran("quality")
+    assert json.loads(experiment.result("nan/quality.json").read_text())["status"] == "fail"

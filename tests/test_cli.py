@@ -1,0 +1,112 @@
+"""The command `nstm`."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from nstm.cli import app
+from nstm.io.store import open_timelapse, write_timelapse
+from tests.experiments import SMALL_CONFIG
+
+
+def call(*args: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    call("simulate", "er_small", folder)
+    return folder / "er_small.ome.tif"
+
+
+def test_simulate_refuses_unknown_cases(tmp_path) -> None:
+    assert "allowed: er_moving" in call("simulate", "er_smal", tmp_path, code=2)
+    assert "er_small" in call("simulate", "list")
+
+
+def test_inspect(recording, tmp_path) -> None:
+    assert "64 x 64 uint16" in call("inspect", recording)
+    config = tmp_path / "config.yaml"
+    config.write_text(SMALL_CONFIG)
+    assert "'angle': 3" in call("inspect", recording, "--config", config, "--system", "sim")
+    assert "the config has: sim, no_size" in call("inspect", recording, "--config", config, code=2)
+    assert "no such file" in call("inspect", tmp_path / "nothing.tif", code=2)
+
+
+def test_init_writes_what_the_files_say_and_lists_the_rest(recording) -> None:
+    folder = recording.parent
+    text = call("init", folder)
+    assert "FILL IN" in text
+    sheet = (folder / "config" / "samples.tsv").read_text()
+    assert "er_small\t../er_small.ome.tif\tmicroscope" in sheet
+    assert "is there already" in call("init", folder, code=2)
+    # what must be filled in is named by the check of the config
+    text = call("inspect", recording, "--config", folder / "config" / "config.yaml", code=2)
+    assert "systems.microscope.optics.na" in text
+
+
+def test_reconstruct_one_file(recording, tmp_path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        SMALL_CONFIG.replace("steps: 20", "steps: 3").replace("static: [1], held_out: [1]", "static: false")
+    )
+    out = tmp_path / "out.ome.zarr"
+    call("reconstruct", recording, out, "--config", config, "--system", "sim", "--acquisitions", "0:1")
+    assert open_timelapse(out).sizes["t"] == 3
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    assert "number or a slice" in call(
+        *("reconstruct", recording, out, "--config", config, "--system", "sim", "--acquisitions", "x"), code=2
+    )
+
+
+def test_export_keeps_scale_and_interval(tmp_path) -> None:
+    images = np.random.default_rng(0).random((3, 2, 1, 8, 9), dtype=np.float32)
+    store, out = tmp_path / "a.ome.zarr", tmp_path / "a.tif"
+    write_timelapse(
+        store,
+        images,
+        times_s=[0.0, 0.5, 1.0],
+        pixel_um=0.05,
+        z_step_um=None,
+        label="test",
+        channels=["a", "b"],
+        effective_transfer="none",
+        flags=["", "", ""],
+        provenance={},
+        extra={},
+    )
+    call("export", store, out)
+    with tifffile.TiffFile(out) as tif:
+        assert tif.imagej_metadata["finterval"] == pytest.approx(0.5)
+        assert tif.pages[0].tags["XResolution"].value[0] / tif.pages[0].tags["XResolution"].value[1] == pytest.approx(
+            20
+        )
+        assert np.array_equal(tif.asarray().squeeze(), images[:, :, 0])
+    assert call("export", tmp_path / "none.ome.zarr", out, code=2)
+
+
+def test_status_and_summary(tmp_path) -> None:
+    def write(sample: str, name: str, **content) -> None:
+        (tmp_path / sample).mkdir(exist_ok=True)
+        (tmp_path / sample / name).write_text(json.dumps(content))
+
+    write("good", "inspect.json", status="pass", reasons=[])
+    write("good", "trust.json", status="pass", reasons=[])
+    write("good", "movie.mp4")
+    write("good", "metrics.json", methods={"nstm": {"mean": {"psnr_plain": 20.04, "ssim": None}}}, residual=1.5)
+    write("half", "inspect.json", status="pass", reasons=[])
+    assert "1 finished, 1 unfinished" in call("status", tmp_path)
+    write("bad", "inspect.json", status="fail", reasons=[{"message": "no \x1b[31mfile"}])
+    text = call("status", tmp_path, code=1)
+    assert "inspect: no  [31mfile" in text
+    write("torn", "inspect.json")
+    (tmp_path / "torn" / "inspect.json").write_text("{")
+    assert "torn" in call("status", tmp_path, code=1)
+    assert "20.0" in call("summary", tmp_path)
+    assert "run the workflow first" in call("status", tmp_path / "nowhere", code=2)

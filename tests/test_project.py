@@ -1,0 +1,83 @@
+"""What holds the project together: dependencies that agree, layers, generated files, thin scripts."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from nstm.pipeline.document import documents
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DECLARED = {r.name: r for r in map(Requirement, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]])}
+
+
+def test_environment_yml_agrees_with_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in environment if isinstance(entry, dict))
+    found = {r.name: r.specifier for r in map(Requirement, [*(e for e in environment if isinstance(e, str)), *pip])}
+    assert found.pop("python") == PROJECT["requires-python"]
+    found.pop("pip")
+    assert found == {name: r.specifier for name, r in DECLARED.items()}
+
+
+def test_the_lock_pins_everything_and_names_no_index() -> None:
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line) for line in lines), "only NAME==VERSION"
+    pins = {name.lower().replace("_", "-"): Version(v) for name, v in (line.split("==") for line in lines)}
+    assert len(pins) == len(lines)
+    for name, requirement in DECLARED.items():
+        assert pins[name.lower().replace("_", "-")] in requirement.specifier, name
+    assert "nstm" not in pins
+
+
+@pytest.mark.parametrize("name", sorted(documents()))
+def test_generated_files_are_up_to_date(name: str) -> None:
+    assert (ROOT / name).read_text() == documents()[name], "run: make docs"
+
+
+def test_layers() -> None:
+    lint = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_no_code_of_the_package_knows_the_workflow() -> None:
+    for path in (ROOT / "nstm").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) (workflow|snakemake)\b", path.read_text(), re.MULTILINE), path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "scripts").glob("*.py")), ids=lambda p: p.stem)
+def test_scripts_are_thin(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 40
+    assert 'if __name__ == "__main__":' in text
+    assert text.split('if __name__ == "__main__":')[0].count("def ") == 1
+
+
+def test_every_rule_is_complete() -> None:
+    wanted = ("log:", "benchmark:", "message:", "resources:", "params:", "threads:", "conda:", "script:", '"""')
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        for rule in re.split(r"^(?:rule|checkpoint) ", path.read_text(), flags=re.MULTILINE)[1:]:
+            assert not [word for word in wanted if word not in rule], (path.name, rule.split(":")[0])
+            assert "retries:" not in rule
+
+
+def test_the_default_profile_leaves_to_others_what_beats_them() -> None:
+    default = yaml.safe_load((ROOT / "profiles" / "default" / "config.yaml").read_text())
+    assert not {"cores", "jobs", "executor", "retries", "default-resources", "rerun-triggers"} & set(default)
+    assert (ROOT / "slurm").is_symlink()
+    assert (ROOT / "slurm" / "config.yaml").is_file()
+    assert (ROOT / "workflow" / "profiles" / "default" / "config.yaml").is_file()
+
+
+def test_citation_names_both_papers() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert {r["doi"] for r in citation["references"]} == {"10.1038/s41592-024-02417-0", "10.1038/s41467-026-68693-w"}

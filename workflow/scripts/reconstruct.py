@@ -1,0 +1,38 @@
+"""Rule reconstruct: the space-time fit of a batch of acquisitions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nstm.pipeline.logging import rule_log
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+
+def main(
+    params: dict[str, Any],
+    raw_store: Path,
+    illumination_json: Path,
+    first: int,
+    last: int,
+    out_store: Path,
+    out_record: Path,
+) -> None:
+    from nstm.pipeline.fits import keep_record
+    from nstm.pipeline.reconstruct import run_reconstruct
+
+    run_reconstruct(params, raw_store, illumination_json, first, last, out_store)
+    keep_record(out_store, out_record)
+
+
+if __name__ == "__main__":
+    with rule_log(snakemake.log[0], "reconstruct", snakemake.threads):
+        main(
+            dict(snakemake.params.settings),
+            Path(snakemake.input.raw),
+            Path(snakemake.input.illumination),
+            int(snakemake.wildcards.first),
+            int(snakemake.wildcards.last),
+            Path(snakemake.output.job),
+            Path(snakemake.output.record),
+        )
