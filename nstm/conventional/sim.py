@@ -17,6 +17,10 @@ from nstm.optics.grids import fourier_resample, frequencies, rfrequencies
 from nstm.optics.otf import cutoff, detection_otf
 
 #: The field is continued by at least this many camera pixels, so that its borders do not meet.
+#: Rings of the spectrum are used for the signal up to the first whose power is below this multiple of the noise.
+SIGNAL_OVER_NOISE = 3.0
+#: The transfer is never known so well that a smaller Wiener parameter would be right.
+SMALLEST_PARAMETER = 1e-4
 PADDING_PX = 12
 
 Calibration = Mapping[str, Any]
@@ -181,6 +185,16 @@ class Wiener2D:
         Returns:
             float32 ``(y * ratio, x * ratio)`` on the intensity scale of a camera pixel under mean illumination.
         """
+        spectrum, half = self.combined(frames)
+        constant = self.noise_to_signal(spectrum, half) if wiener == "auto" else np.float32(wiener)
+        half *= self._filter(constant)
+        half *= np.float32(self.fine[0] * self.fine[1] / (self.camera[0] * self.camera[1]))
+        image = scipy.fft.irfft2(scipy.fft.ifftshift(half, axes=0), s=self.fine, overwrite_x=True, workers=1)
+        (y, x) = self.axes
+        return np.ascontiguousarray(image[y.start : y.start + y.size, x.start : x.start + x.size])
+
+    def combined(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Spectrum of band 0 (camera grid) and the weighted sum of all bands (half spectrum of the fine grid)."""
         frames = _continued(_continued(np.asarray(frames, np.float32), self.axes[0], -2), self.axes[1], -1)
         half = np.zeros(self.transfer.shape, np.complex64)
         zero = np.zeros(self.camera, np.float32)
@@ -195,12 +209,7 @@ class Wiener2D:
             box = scipy.fft.fft2(ramped, overwrite_x=True, workers=1)[self.box] * band.gain
             self._add(half, box, band.place)
             self._add(half, box[::-1, ::-1].conj(), (-band.place[0], -band.place[1]))
-        constant = self.noise_to_signal(spectrum) if wiener == "auto" else np.float32(wiener)
-        half *= self._filter(constant)
-        half *= np.float32(self.fine[0] * self.fine[1] / (self.camera[0] * self.camera[1]))
-        image = scipy.fft.irfft2(scipy.fft.ifftshift(half, axes=0), s=self.fine, overwrite_x=True, workers=1)
-        (y, x) = self.axes
-        return np.ascontiguousarray(image[y.start : y.start + y.size, x.start : x.start + x.size])
+        return spectrum, half
 
     def _filter(self, constant: np.ndarray | np.floating) -> np.ndarray:
         """What the sum of weighted bands is multiplied with; 1 at the origin once transfer is counted."""
@@ -210,33 +219,46 @@ class Wiener2D:
         origin = (self.fine[0] // 2, 0)
         return inverse / np.float32(inverse[origin] * transfer[origin])
 
-    def noise_to_signal(self, spectrum: np.ndarray) -> np.ndarray:
+    def noise_to_signal(self, spectrum: np.ndarray, half: np.ndarray) -> np.ndarray:
         """Noise over signal power on the half spectrum: the Wiener parameter at every frequency.
 
-        The noise is what band 0 holds beyond the passband; the signal is a power law of ``|f|`` through what it holds
-        inside (scenes of filaments, membranes and dots have one), continued outwards.
+        The noise is what band 0 holds beyond the passband. The signal is read ring by ring from the weighted sum of
+        all bands, whose power is ``transfer^2 signal + transfer noise``, smoothed as a parabola in log power over log
+        frequency, and continued with its last slope where noise hides it.
+
+        Args:
+            spectrum: band 0, camera grid.
+            half: sum of the weighted bands, half spectrum of the fine grid.
         """
         fy, fx = frequencies(self.camera, self.pixel_um)
         radius = np.hypot(fy, fx)
-        power = spectrum.real**2 + spectrum.imag**2
-        step = float(self.bin.max())
         limit = min(0.98 * self.cutoff, float(np.quantile(radius[::8], 0.97)))
+        power = np.abs(spectrum) ** 2
         noise = float(power[radius > limit].mean())
-        rings, mean = radial_mean(power, radius, step)
-        na, wavelength, pixel, integrate = self._optics
-        otf = detection_otf(rings, 0 * rings, na, wavelength, pixel, integrate)
-        used = (rings > 3 * step) & (rings > 0.1 * self.cutoff) & (rings < 0.9 * self.cutoff) & (mean > 1.5 * noise)
-        if used.sum() < 4:  # nothing but noise: only the mean is worth keeping
-            level, slope = math.log(max(noise, 1e-30)), 0.0
-        else:
-            signal = np.log(np.maximum(mean - noise, 1e-30)[used] / otf[used] ** 2)
-            slope, level = np.polyfit(np.log(rings[used]), signal, 1, w=np.sqrt(rings[used]))
-            slope = float(np.clip(slope, -6, 0))
-            level = float(np.average(signal - slope * np.log(rings[used]), weights=rings[used]))
+        rings, mean = radial_mean(power, radius, float(self.bin.max()))
+        inside = (rings > 0.1 * self.cutoff) & (rings < 0.9 * self.cutoff)
+        structured = (
+            np.count_nonzero(mean[inside] > max(SIGNAL_OVER_NOISE * noise, 1e-10 * power.max())) >= 4
+        )  # not rounding
         fy, fx = rfrequencies(self.fine, self.pixel_um * self.camera[0] / self.fine[0])
         radius = np.hypot(np.fft.fftshift(fy), fx)
-        radius[self.fine[0] // 2, 0] = step / 4
-        return (noise * np.exp(-level) * radius**-slope).astype(np.float32)
+        step = float(self.bin.max())
+        rings, power = radial_mean(half.real**2 + half.imag**2, radius, step)
+        _, chance = radial_mean(noise * self.transfer, radius, step)
+        _, squared = radial_mean(self.transfer**2, radius, step)
+        used = (rings > 3 * step) & (rings > 0.1 * self.cutoff) & (squared > 0)
+        hidden = used & (power < SIGNAL_OVER_NOISE * chance)
+        used &= np.cumsum(hidden) == 0  # chance peaks further out would flatten it
+        if not structured or used.sum() < 8:  # nothing but noise: only the mean is worth keeping
+            return np.full(radius.shape, 1.0, np.float32)
+        log_ring = np.log(rings[used])
+        log_signal = np.log((power - chance)[used] / squared[used])
+        parabola = np.polynomial.Polynomial.fit(log_ring, log_signal, 2, w=np.sqrt(rings[used]))
+        last = log_ring[-1]
+        slope = float(np.clip(parabola.deriv()(last), -8, 0))
+        f = np.log(np.maximum(radius, rings[used][0]))
+        signal = parabola(np.minimum(f, last)) + slope * np.maximum(f - last, 0)
+        return np.maximum(noise * np.exp(-signal), SMALLEST_PARAMETER).astype(np.float32)
 
     def effective_transfer(self, constant: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Radial mean of the transfer from scene to result for a Wiener parameter; (cycles/um, transfer)."""
@@ -285,12 +307,7 @@ def effective_transfer(
     method = Wiener2D(frames.shape[-2:], calibrations, **optics)
     if wiener != "auto":
         return method.effective_transfer(float(wiener))
-    continued = _continued(_continued(np.asarray(frames, np.float32), method.axes[0], -2), method.axes[1], -1)
-    zero = sum(
-        np.tensordot((method.weights[a] * method.separation[a][0].real).astype(np.float32), images, 1)
-        for a, images in enumerate(continued)
-    )
-    return method.effective_transfer(method.noise_to_signal(scipy.fft.fft2(zero, workers=1)))
+    return method.effective_transfer(method.noise_to_signal(*method.combined(frames)))
 
 
 def widefield(frames: np.ndarray, ratio: float = 2.0) -> np.ndarray:

@@ -24,7 +24,7 @@ from nstm.illumination.bands import (
     soft_edges,
 )
 
-#: Expected deviation of a phase from equal steps, rad, and of an intensity from the mean of its frame.
+#: Expected deviation of a phase from equal steps, rad, and of an intensity from its trend.
 PHASE_PRIOR_RAD = 0.2
 INTENSITY_PRIOR = 0.02
 #: Transfer functions are never known better than this: no frequency counts for more.
@@ -71,11 +71,10 @@ class OrientationFit:
 class Orientation:
     """The frames of one orientation, prepared once."""
 
-    def __init__(self, frames: np.ndarray, detection: Detection, orders: int) -> None:
+    def __init__(self, frames: np.ndarray, detection: Detection, orders: int, intensity: np.ndarray) -> None:
         self.detection, self.orders = detection, orders
-        mean = frames.mean(axis=(-2, -1), dtype=np.float64)
-        self.level = float(mean.mean())
-        self.intensity = mean / self.level
+        self.level = float(frames.mean(dtype=np.float64))
+        self.intensity = intensity
         self.frames = frames * soft_edges(detection.shape)
         self.spectra = scipy.fft.fft2(self.frames, workers=1)
         radius = detection.plain_radius
@@ -170,7 +169,7 @@ class Orientation:
         Args:
             k: pattern vector (y, x) of order 1, cycles/um.
             refine: improve ``k``; otherwise it is taken as it is.
-            fit_phases: allow phases and intensities that deviate from equal steps and frame means.
+            fit_phases: allow phases and intensities that deviate from equal steps and from the trend.
         """
         modulation = np.full(self.orders, 0.7)
         overlaps: list[Overlap] = []
@@ -209,7 +208,7 @@ class Orientation:
         bounds = [(-6, 6)] * n + [(-4, 4)] * n + [(0.0, 1.5)] * self.orders
         options = {"maxiter": 25, "maxfun": 40 * first.size, "ftol": 1e-6, "gtol": 0.02}
         found = scipy.optimize.minimize(cost, first, method="L-BFGS-B", bounds=bounds, options=options)
-        if cost(first) - found.fun > 2.0 * (2 * n - 2):  # each free parameter explains about one unit by chance
+        if cost(first) - found.fun > 5.0 * (2 * n - 2):  # chance explains one unit per parameter, the sample some more
             phases, intensity, m = unpack(found.x)
             return phases, m, intensity, True
         return start, modulation, self.intensity, False

@@ -42,6 +42,8 @@ FAIL_RATIO, WARN_RATIO = 1.5, 2.5
 FAIL_MODULATION, WARN_MODULATION, HIGH_MODULATION = 0.05, 0.2, 1.2
 #: Vectors of the orientations of one instrument have nearly the same length.
 LENGTH_SPREAD = 0.06
+#: Scatter of the frames' means about one rate of bleaching above which the light itself flickers (relative).
+FLICKER = 0.04
 
 Reason = dict[str, str]
 
@@ -83,6 +85,7 @@ def estimate(
     detection = Detection(frames.shape[-2:], pixel_um, na, emission_wavelength_um, pixel_integration)
     orders = beams - 1
     overall = float(frames.mean(dtype=np.float64))
+    trend = _trend(frames.mean(axis=(-2, -1), dtype=np.float64))
     rows: list[dict[str, Any]] = []
     reasons: list[Reason] = []
     for angle, images in enumerate(frames):
@@ -92,7 +95,7 @@ def estimate(
             found = [_reason("fail", "dark", f"orientation {angle}: {_DARK}")]
         else:
             known = None if pattern_vectors is None else np.asarray(pattern_vectors[angle], float)
-            row, peak = _orientation(images, detection, orders, known, fit_phases)
+            row, peak = _orientation(images, detection, orders, trend[angle], known, fit_phases)
             row["intensity"] = [float(v) for v in np.array(row["intensity"]) * means.mean() / overall]
             rows.append(row)
             found = _judge(angle, row, peak)
@@ -136,11 +139,32 @@ def _checked(frames: np.ndarray, beams: int) -> np.ndarray:
     return frames
 
 
+def _trend(means: np.ndarray) -> np.ndarray:
+    """Relative intensity of the frames within each orientation (angle, phase), mean 1, from the means of the frames.
+
+    The sample's own content at the pattern's frequency moves the mean of a frame by a percent or so, whatever the
+    light. So one rate of bleaching is fitted to all orientations, and only a lamp that flickers by more than
+    :data:`FLICKER` is followed frame by frame.
+    """
+    log = np.log(np.maximum(means, 1e-12))
+    log = log - log.mean(axis=1, keepdims=True)
+    step = np.arange(means.shape[1]) - (means.shape[1] - 1) / 2
+    bleached = np.broadcast_to(step * np.mean(log @ step) / (step @ step), log.shape)
+    steady = np.std(log - bleached) <= FLICKER
+    intensity = np.exp(bleached if steady else log)
+    return intensity / intensity.mean(axis=1, keepdims=True)
+
+
 def _orientation(
-    images: np.ndarray, detection: Detection, orders: int, known: np.ndarray | None, fit_phases: bool
+    images: np.ndarray,
+    detection: Detection,
+    orders: int,
+    intensity: np.ndarray,
+    known: np.ndarray | None,
+    fit_phases: bool,
 ) -> tuple[dict[str, Any], Peak | None]:
     """Numbers of one orientation; no peak where the vector was given."""
-    prepared = Orientation(images, detection, orders)
+    prepared = Orientation(images, detection, orders, intensity)
     peak = None
     if known is None:
         limits = (SEARCH[0] * detection.cutoff, SEARCH[1] * detection.cutoff)

@@ -103,7 +103,8 @@ def run_of(axis: str, labels: Mapping[str, int], order: PlaneOrder) -> list[str]
 def contradictions(labels: Mapping[str, int], order: PlaneOrder) -> list[str]:
     """Where the file's own labels T and Z (longer than 1) say otherwise than the stated order, in words.
 
-    A single label over all planes of a file ("27 slices") only counts them and contradicts nothing.
+    A single label over all planes of a file ("27 slices") only counts them and contradicts nothing, and frames
+    that a microscope stores as slices are the rule; time taken for slices or slices for time is worth a word.
     """
     long = {a: n for a, n in labels.items() if n > 1}
     if len(long.keys() - {"file"}) < 2:
@@ -111,7 +112,8 @@ def contradictions(labels: Mapping[str, int], order: PlaneOrder) -> list[str]:
     found = []
     for label, axis in (("T", "t"), ("Z", "z")):
         run = run_of(label, long, order) if label in long else [axis]
-        if run != [axis]:
+        stored_as_slices = label == "Z" and run is not None and "t" not in run
+        if run != [axis] and not stored_as_slices:
             taken = f"its planes are taken as {' '.join(run)}" if run else "which fits no axes of the order"
             found.append(f"the file labels {label} = {long[label]}, {taken} ({axis} = {order.axes.get(axis, 1)})")
     return found

@@ -39,6 +39,7 @@ class Renderer(eqx.Module):
     motion: MotionGrids
     in_time: list[Array]
     model: ForwardModel
+    moves: bool = eqx.field(static=True, default=True)
 
     def seen(
         self,
@@ -48,7 +49,10 @@ class Renderer(eqx.Module):
         which: Int[Array, "n"],
     ) -> Float[Array, "n z v u"]:
         """The measurements ``which`` of the canonical scene under the displacement ``nodes`` of their times."""
-        moved = warp(canonical, self.motion.spread(nodes))
+        if self.moves:
+            moved = warp(canonical, self.motion.spread(nodes))
+        else:
+            moved = jnp.broadcast_to(canonical, (len(nodes), *canonical.shape))
         model = self.model.corrected(offsets)
         return model.render(moved.reshape(len(which), -1, moved.shape[1], 1, *moved.shape[2:]), which)
 
@@ -113,7 +117,7 @@ def relative_times(times: np.ndarray, frame_times: np.ndarray) -> np.ndarray:
 
 @eqx.filter_jit(donate="all-except-first")
 def _advance(
-    fixed: tuple[Renderer, Array, Array, dict[str, Array]],
+    fixed: tuple[Renderer, Array, Array, dict[str, Array], int],
     parameters: dict,
     moments: optax.OptState,
     step: Array,
@@ -210,14 +214,14 @@ def fit(
         "steps": settings.steps,
         "open_at": settings.windows_open_at,
         "scene": grids.scene_rate,
-        "motion": grids.motion_rate if move else 0.0,
+        "motion": grids.motion_rate,
         "illumination": settings.illumination_rate,
         "smoothness": grids.motion_smoothness,
         "nonnegativity": grids.scene_nonnegativity,
         "energy": grids.scene_energy * (noise_variance or 0.0),
     }
     fixed = (
-        renderer,
+        replace(renderer, moves=move),
         jnp.asarray(data, jnp.float32),
         jnp.ones(len(data), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32),
         {k: jnp.float32(v) for k, v in schedule.items()},

@@ -14,7 +14,7 @@ HOSTILE = "a 'b' $(touch pwned) {c} <script>alert(1).tif"
 
 @pytest.fixture(scope="session")
 def experiment(tmp_path_factory) -> Workdir:
-    """One good sample, the same under a hostile name, and four that are unusable, each in its own way."""
+    """One good sample, the same under a hostile name, and those that are unusable, each in its own way."""
     small = {"sample": "small", "path": "../simulated/er_small.ome.tif", "system": "sim"}
     workdir = Workdir(tmp_path_factory.mktemp("small"), SMALL_CONFIG, [small])
     workdir.snakemake("simulated/er_small.ome.tif")
@@ -26,7 +26,15 @@ def experiment(tmp_path_factory) -> Workdir:
     (data / "cut.tif").write_bytes(raw.read_bytes()[: raw.stat().st_size // 2])
     tifffile.imwrite(data / "nan.tif", np.full((18, 64, 64), np.nan, np.float32))
     tifffile.imwrite(data / "short.tif", frames[:7])
+    tifffile.imwrite(data / "zeros.tif", np.zeros((18, 64, 64), np.uint16))
+    tifffile.imwrite(data / "saturated.tif", np.full((18, 64, 64), 65535, np.uint16))
+    (data / "empty.tif").write_bytes(b"")
+    (data / "text.tif").write_text("no picture at all")
     bad = [
+        *(
+            {"sample": n, "path": f"../data/{n}.tif", "system": "no_size"}
+            for n in ("zeros", "saturated", "empty", "text")
+        ),
         {"sample": "missing", "path": "../data/nowhere.tif", "system": "sim"},
         {"sample": "cut", "path": "../data/cut.tif", "system": "sim"},
         {"sample": "nan", "path": "../data/nan.tif", "system": "no_size"},

@@ -1,7 +1,8 @@
 from nstm.pipeline.status import read_status
 from tests.experiments import script
 
-SAMPLES = ("small", "hostile", "missing", "cut", "nan", "short")
+BAD = ("missing", "cut", "nan", "short", "zeros", "saturated", "empty", "text")
+SAMPLES = ("small", "hostile", *BAD)
 
 
 def test_function(experiment, params, tmp_path) -> None:
@@ -19,5 +20,12 @@ def test_rule_covers_every_row(experiment) -> None:
 
 def test_status_tells_failed_from_finished(experiment) -> None:
     states = {s.sample: s.state for s in read_status(experiment.folder / "results")}
-    assert {name for name, state in states.items() if state == "failed"} >= {"missing", "cut", "nan", "short"}
+    assert {name for name, state in states.items() if state == "failed"} == set(BAD)
     assert states["small"] != "unfinished"
+
+
+def test_unusable_samples_leave_no_results_that_pass_for_whole(experiment) -> None:
+    for name in BAD:
+        left = {p.name for p in experiment.result(name).iterdir()}
+        assert left <= {"inspect.json", "quality.json", "illumination.json", "raw.ome.zarr", "logs", "benchmarks"}, name
+    assert not list(experiment.folder.rglob("*partial*"))
