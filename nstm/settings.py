@@ -104,7 +104,7 @@ class Multigrid(Section):
     scene_energy: Annotated[
         float,
         Field(ge=0, description="weight of the squared scene in units of the noise variance, as in a Wiener filter"),
-    ] = 0.5
+    ] = 0.3
     motion_smoothness: Annotated[
         float,
         Field(ge=0, description="weight of the squared displacement gradient (a weak gauge in empty areas)"),

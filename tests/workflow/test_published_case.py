@@ -49,5 +49,5 @@ def test_the_published_swirl_through_the_workflow(shared_cases, tmp_path):
     )
     workdir.snakemake()
     means = json.loads(workdir.result("swirl/metrics.json").read_text())["methods"]["nstm"]
-    assert np.mean(means["psnr_plain"]) > 16.7
-    assert np.mean(means["psnr_equalised"]) > 37.3
+    assert np.mean(means["psnr_plain"]) > 16.75
+    assert np.mean(means["psnr_equalised"]) > 37.5
