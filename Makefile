@@ -39,7 +39,7 @@ demo: $(STAMP) ## simulate a living sample, reconstruct it, and say where movie 
 
 test: $(STAMP) lint ## run all checks and tests
 	@.ci/slurm-packages || true
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q tests/rules tests/workflow tests/slurm tests
 
 lint: $(STAMP) ## formatting, types, layers, workflow
 	@$(BIN)/ruff check .

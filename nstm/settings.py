@@ -136,11 +136,11 @@ class Reconstruction(Section):
         int, Field(ge=0, le=256, description="camera pixels added around the field (0: periodic field)")
     ] = 8
     static: Annotated[
-        bool | list[int],
+        bool | list[Annotated[int, Field(ge=0)]],
         Field(description="also fit without motion: true, false, or a list of acquisitions"),
     ] = False
     held_out: Annotated[
-        list[int],
+        list[Annotated[int, Field(ge=0)]],
         Field(description="acquisitions on which frames are held out in separate fits (costs two fits per frame)"),
     ] = []
     held_out_frames: Annotated[
@@ -155,14 +155,13 @@ class Reconstruction(Section):
         int,
         Field(ge=1, le=10_000, description="acquisitions of one cluster job (cost only, results do not change)"),
     ] = 8
-    seed: Annotated[int, Field(ge=0, description="seed of random starts")] = 0
 
 
 class Conventional(Section):
     """The conventional reconstruction that everything is compared with."""
 
     wiener: Annotated[
-        float | Literal["auto"],
+        Annotated[float, Field(gt=0)] | Literal["auto"],
         Field(description="Wiener parameter in units of the squared transfer; 'auto': from the noise"),
     ] = "auto"
 

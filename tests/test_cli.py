@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from typer.testing import CliRunner
 
 from nstm.cli import app
@@ -49,6 +50,9 @@ def test_init_writes_what_the_files_say_and_lists_the_rest(recording) -> None:
     # what must be filled in is named by the check of the config
     text = call("inspect", recording, "--config", folder / "config" / "config.yaml", code=2)
     assert "systems.microscope.optics.na" in text
+    # the order of frames is left open too: a blank, never a likely value
+    written = yaml.safe_load((folder / "config" / "config.yaml").read_text())
+    assert written["systems"]["microscope"]["frames"]["order"] is None
 
 
 def test_reconstruct_one_file(recording, tmp_path) -> None:
@@ -63,6 +67,19 @@ def test_reconstruct_one_file(recording, tmp_path) -> None:
     assert "number or a slice" in call(
         *("reconstruct", recording, out, "--config", config, "--system", "sim", "--acquisitions", "x"), code=2
     )
+
+
+def test_nothing_but_a_result_is_ever_replaced(recording, tmp_path) -> None:
+    config, precious = tmp_path / "config.yaml", tmp_path / "mine" / "notes.txt"
+    config.write_text(SMALL_CONFIG)
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    for out in (precious.parent, precious):
+        text = call("reconstruct", recording, out, "--config", config, "--system", "sim", code=2)
+        assert "name another place" in text
+    truth = recording.parent / "er_small_truth.ome.zarr"
+    assert "is a folder" in call("export", truth, precious.parent, code=2)
+    assert precious.read_text() == "years of work"
 
 
 def test_export_keeps_scale_and_interval(tmp_path) -> None:

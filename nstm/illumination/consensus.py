@@ -29,7 +29,7 @@ def _at_origin(centre_phase: np.ndarray, k: np.ndarray, field_um: Sequence[float
 
 def _aligned(calibrations: Sequence[Calibration], angle: int) -> list[tuple[int, Calibration]]:
     """Acquisitions whose pattern of this orientation was found and agrees with the others."""
-    found = [(t, c) for t, c in enumerate(calibrations) if c["angle_status"][angle] != "fail"]
+    found = [(c.get("acquisition", t), c) for t, c in enumerate(calibrations) if c["angle_status"][angle] != "fail"]
     if len(found) < 3:
         return found
     middle = np.median([c["pattern_vectors"][angle] for _, c in found], axis=0)
@@ -45,7 +45,8 @@ def consensus(calibrations: Sequence[Calibration]) -> dict[str, Any]:
     """Median of pattern vectors and modulation over the acquisitions in which the pattern was found.
 
     Args:
-        calibrations: results of :func:`nstm.illumination.sim.estimate`, one per acquisition, same field.
+        calibrations: results of :func:`nstm.illumination.sim.estimate`, one per acquisition, same field; each may say
+            which ``acquisition`` it is, else they are counted.
 
     Returns:
         A calibration; phases are circular means at the centre of the field, ``phase_spread_rad`` says how far they
@@ -53,7 +54,7 @@ def consensus(calibrations: Sequence[Calibration]) -> dict[str, Any]:
         an orientation was found in no acquisition.
     """
     first = calibrations[0]
-    out: dict[str, Any] = {key: list(value) if isinstance(value, list) else value for key, value in first.items()}
+    out: dict[str, Any] = {k: list(v) if isinstance(v, list) else v for k, v in first.items() if k != "acquisition"}
     angles, total = len(first["pattern_vectors"]), len(calibrations)
     reasons: list[dict[str, str]] = []
     out["members"], out["phase_spread_rad"] = [], []

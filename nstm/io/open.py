@@ -169,6 +169,12 @@ def _choose(recording: Recording, system: SystemLike, channel: str | None, acqui
     table = planes[order.table(frame_axes)]
     times, origin, notes = _times(recording, system, table)
     shifts = getattr(system.settings.frames, "orientation_from_acquisition", None)
+    if shifts is not None and any(shifts):
+        text = (
+            f"frames.orientation_from_acquisition = {[int(s) for s in shifts]} takes the orientations of one "
+            "acquisition from several: motion is exaggerated, and the times of neighbouring acquisitions interleave"
+        )
+        notes = [*notes, _warn("composed", text)]
     composed = _compose(parse_acquisitions(acquisitions, table.shape[0]), shifts, system)
     index = np.moveaxis(np.broadcast_to(composed, (*table.shape[1:], composed.shape[-1])), -1, 0)
     about = {

@@ -211,7 +211,7 @@ def open_timelapse(path: StorePath) -> xr.DataArray:
     lists = [block.get(key) for key in ("times_s", "flags", "channels")]
     times, flags, channels = (v if isinstance(v, list) else [] for v in lists)
     if not all(isinstance(v, list) for v in lists) or array.ndim != 5:
-        raise DataError(f"{shown(path)}: not a time-lapse store: {_REMEDY}")
+        raise DataError(f"{shown(path)}: not a time-lapse store: name one of results/SAMPLE/timelapse")
     if (len(times), len(flags), len(channels)) != (array.shape[0], array.shape[0], array.shape[1]):
         raise DataError(
             f"{shown(path)}: {len(times)} times, {len(flags)} flags and {len(channels)} channels do not fit images "
@@ -283,7 +283,7 @@ def _scale(times: np.ndarray, z_step_um: float | None, pixel_um: float) -> list[
 
 def _open_group(path: StorePath) -> zarr.Group:
     if not Path(path, "zarr.json").is_file():
-        raise DataError(f"{shown(path)}: no such store (no zarr.json): {_REMEDY}")
+        raise DataError(f"{shown(path)}: no store (no zarr.json in it): name one, or run the workflow to make it")
     try:
         return zarr.open_group(LocalStore(Path(path), read_only=True), mode="r", zarr_format=3)
     except (ValueError, KeyError, TypeError) as error:

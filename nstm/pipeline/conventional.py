@@ -47,7 +47,8 @@ def run_conventional(
 
     axis = time_axis(raw, block, params["reconstruction"]["output_times"])
     times = block_times(raw, block)
-    found = {w.centre: w for w in windows(times, baseline.window) if all(usable[t] for t, _ in w.members)}
+    series = windows(times, baseline.window)
+    found = {w.centre: w for w in series if all(usable[t] for t, _ in w.members)}
     spacing = np.diff(np.unique(times)).min() if times.size > 1 else 1.0
     placed = place(axis, {c: w.time_s for c, w in found.items()}, spacing / 2)
     shape = _result_shape(raw, system.grid_ratio, len(system.channels))
@@ -69,7 +70,12 @@ def run_conventional(
         effective_transfer=baseline.effective_transfer,
         flags=flags,
         provenance=lineage(raw, params),
-        extra={"window": baseline.window, "window_span_s": spans, "block": [int(b) for b in axis.block]},
+        extra={
+            "window": baseline.window,
+            "window_note": series.explanation,
+            "window_span_s": spans,
+            "block": [int(b) for b in axis.block],
+        },
     )
 
 

@@ -16,6 +16,7 @@ from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw, open_timelapse
 from nstm.metrics import frc_resolution_um, psnr_equalised, psnr_plain, ring_equalise, ssim
 from nstm.pipeline.experiment import Stage
+from nstm.quality.reasons import Reason, reason, status_of
 from nstm.quality.trust import verdict, verdict_of_sample
 
 SCHEMA = 1
@@ -44,8 +45,7 @@ def run_evaluate(
         out_metrics: ``metrics.json``.
         out_trust: ``trust.json``.
 
-    Raises:
-        DataError: the truth shows another field or other planes.
+    A truth that cannot be used (another field, no store) costs the figures against it, no more: it is a warning.
     """
     stage = Stage.from_params(params)
     records = acquisition_records(job_stores)
@@ -53,10 +53,14 @@ def run_evaluate(
     consensus = read_json(illumination_json)["consensus"]
     methods: dict[str, Any] = {}
     common: list[float] = []
+    unusable: list[Reason] = []
     if truth_store is not None and consensus is not None and images:
         named = stage.sample.truth is not None and not os.path.isabs(stage.sample.truth)
-        truth = _Truth(open_timelapse(truth_store), still=named, tolerance_s=half_interval(open_raw(raw_store)))
-        methods, common = against_truth(images, truth, stage.system.cutoff(consensus))
+        try:
+            truth = _Truth(open_timelapse(truth_store), still=named, tolerance_s=half_interval(open_raw(raw_store)))
+            methods, common = against_truth(images, truth, stage.system.cutoff(consensus))
+        except DataError as error:
+            unusable = [reason("warn", "truth", f"no figures against the truth: {error}")]
     first = next(iter(images.values()), None)
     write_json(
         out_metrics,
@@ -70,8 +74,8 @@ def run_evaluate(
         },
     )
     entries = [verdict(record) for record in records]
-    status, reasons = verdict_of_sample(entries)
-    trust = {"schema": SCHEMA, "sample": stage.sample.sample, "status": status, "reasons": reasons}
+    reasons = [*verdict_of_sample(entries)[1], *unusable]
+    trust = {"schema": SCHEMA, "sample": stage.sample.sample, "status": status_of(reasons), "reasons": reasons}
     write_json(out_trust, {**trust, "acquisitions": entries})
 
 

@@ -20,8 +20,10 @@ def export_imagej(store: str | Path, out_tif: str | Path) -> None:
     Missing results stay NaN. The frame interval is the mean one; the exact times stand in the property ``Info``.
 
     Raises:
-        DataError: not a time-lapse store, or larger than ImageJ's format allows (4 GB).
+        DataError: not a time-lapse store, larger than ImageJ's format allows (4 GB), or the output is a folder.
     """
+    if Path(out_tif).is_dir():
+        raise DataError(f"{out_tif} is a folder: name the TIFF file to write, e.g. {Path(out_tif) / 'out.tif'}")
     images = open_timelapse(store)
     if images.nbytes > MAX_BYTES:
         raise DataError(

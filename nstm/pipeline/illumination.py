@@ -45,11 +45,12 @@ def _calibrated(system: ImagingSystem, raw_store: Path, quality: Mapping[str, An
             continue
         frames = raw["frames"].isel(t=entry["index"]).values.astype(np.float32) - offset
         own.append(system.calibrate(frames, raw.attrs["pixel_um"]))
-    good = [c for c in own if c["status"] != "fail"]
-    if not good:
-        found = [r for c in own for r in c["reasons"] if r["severity"] == "fail"]
+    # an acquisition that lost one orientation still knows the others
+    estimates: list[Calibration] = [{**c, "acquisition": t} for t, c in enumerate(own) if not c.get("data_failed")]
+    consensus = system.consensus(estimates) if estimates else {"status": "fail", "reasons": []}
+    if consensus["status"] == "fail":
+        found = [*consensus["reasons"], *(r for c in own for r in c["reasons"] if r["severity"] == "fail")]
         return {"status": "fail", "reasons": _once(found), "acquisitions": own}
-    consensus = system.consensus(good)
     final = [c if c.get("data_failed") else system.with_consensus(c, consensus) for c in own]
     reasons = _once([*quality["reasons"], *(r for c in final for r in c["reasons"])])
     reasons = [{**r, "severity": "warn"} for r in reasons]  # the sample goes on without what failed

@@ -36,7 +36,7 @@ systems:
       phases: 3 # FILL IN
       beams: 2 # FILL IN: 3 for 3D patterns
     frames:
-      order: {order}
+      order: # FILL IN: axes of the planes in the file, slowest first, e.g. t angle phase
       exposure_s: # FILL IN unless the files hold times: s
 
 reconstruction:
@@ -125,7 +125,6 @@ def _config(headers: list[Header], config: Path) -> str:
         config=config,
         kinds=", ".join(sorted(registered())),
         pixel=pixel,
-        order="t angle phase # FILL IN: slowest axis first",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os.path
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ def run_movie(
     Args:
         params: settings of the stage (``sample``, ``movie``).
         stores: time-lapse stores by product name; those named in ``movie.panels`` are shown, in that order.
-        truth: store of the truth, shown last.
+        truth: store of the truth, shown last; left out where it cannot be read.
         out_mp4: the movie.
         out_png: the still figure.
 
@@ -50,7 +51,8 @@ def run_movie(
     panels = [_panel(name, open_timelapse(Path(stores[name]))) for name in shown]
     if truth is not None:
         named = str(params["sample"].get("truth") or "")
-        panels.append(_truth_panel(open_timelapse(Path(truth)), panels[0].images["t"].values, named))
+        with contextlib.suppress(DataError):  # a truth that cannot be read: `evaluate` says so
+            panels.append(_truth_panel(open_timelapse(Path(truth)), panels[0].images["t"].values, named))
     note = " (times assumed)" if any(times_assumed(panel.images.attrs) for panel in panels) else ""
     movie(panels, Path(out_mp4), settings, time_note=note)
     save_png(still(panels, saturated_percent=settings.saturated_percent, time_note=note), Path(out_png))

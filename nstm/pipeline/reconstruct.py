@@ -44,7 +44,7 @@ def run_reconstruct(
     Every acquisition is fitted by itself from a cold start, so the arrays do not depend on how acquisitions are
     grouped into jobs. An acquisition that failed its checks or whose fit broke down is NaN, with the reason.
     """
-    _use_compilation_cache()
+    _prepare_device()
     stage = Stage.from_params(params)
     raw = open_raw(raw_store)
     calibrations = read_json(illumination_json)["acquisitions"]
@@ -86,22 +86,26 @@ def _one(
     label = f"acquisition {index}"
     try:
         fit = reconstruct(system, frames, frame_times, settings, progress=label, **shared)
-        static = None
+    except (FitError, DataError) as error:
+        record["reasons"].append({"severity": "fail", "code": "fit", "message": str(error)})
+        return nothing
+    static, held_out, status = None, [], calibration["status"]
+    try:
         if wants_static:
             static = reconstruct(
                 system, frames, frame_times, settings, move=False, progress=f"{label} static", **shared
             )
-        held_out = []
         if index in settings.held_out:
             held_out = [
                 _held_out(system, settings, frames, frame_times, which, shared)
                 for which in rotating(acquisition, system.block_axis, settings.held_out_frames)
             ]
-    except (FitError, DataError) as error:
-        record["reasons"].append({"severity": "fail", "code": "fit", "message": str(error)})
-        return nothing
+    except (FitError, DataError) as error:  # what judges a fit must not cost the fit
+        message = f"the static or held-out fits broke down: {error}"
+        record["reasons"].append({"severity": "warn", "code": "side_fit", "message": message})
+        status = "warn"
     record |= {
-        "status": calibration["status"],
+        "status": status,
         "seconds": fit.trace.seconds,
         "compile_seconds": fit.trace.compile_seconds,
         "peak_memory_mb": _peak_memory_mb(),
@@ -113,6 +117,7 @@ def _one(
         "static_residual_noise_units": None if static is None else _noise_units(static),
         "held_out": held_out,
         "motion_px": _motion_px(fit, frame_times),
+        "calibration_corrections": {k: np.asarray(v).tolist() for k, v in fit.parameters["illumination"].items()},
         "scale": fit.scale,
     }
     at_rest = empty if settings.static else None
@@ -128,7 +133,7 @@ def rotating(acquisition: xr.Dataset, block_axis: str, count: int) -> list[int]:
     flat = np.moveaxis(np.arange(int(np.prod(lengths))).reshape(lengths), axes.index(block_axis), 0)
     flat = flat.reshape(flat.shape[0], -1)
     blocks, others = flat.shape
-    turns = [(i % blocks, (i // blocks + i) % others) for i in range(min(count, blocks * others))]
+    turns = [(i % blocks, (i // blocks + i % blocks) % others) for i in range(min(count, blocks * others))]
     return list(dict.fromkeys(int(flat[turn]) for turn in turns))
 
 
@@ -213,8 +218,14 @@ def _peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def _use_compilation_cache() -> None:
-    """All jobs of an experiment share compiled programs."""
+def _prepare_device() -> None:
+    """All jobs of an experiment share compiled programs; a job of one thread keeps to it.
+
+    Snakemake tells the threads of a job through ``OMP_NUM_THREADS``. Jobs side by side that each take every core are
+    slower than jobs of one thread, and sums that are split between threads would depend on their number.
+    """
+    if os.environ.get("OMP_NUM_THREADS") == "1" and "XLA_FLAGS" not in os.environ:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     import jax
 
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", ".jax_cache")

@@ -11,6 +11,7 @@ import yaml
 
 from nstm.acquisition import DataError
 from nstm.io.jsonfile import read_json
+from nstm.io.store import open_timelapse
 from nstm.pipeline.assemble import run_assemble
 from nstm.pipeline.convert import run_convert
 from nstm.pipeline.experiment import Experiment
@@ -84,9 +85,11 @@ def reconstruct_file(
         Warnings in plain words.
 
     Raises:
-        DataError: a gate refuses the data; the message holds the reasons.
+        DataError: a gate refuses the data (the message holds the reasons), or ``out_store`` is something else's place.
     """
     out_store = Path(out_store).absolute()
+    if out_store.exists():
+        _refuse_foreign(out_store)
     out_store.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".nstm-", dir=out_store.parent) as name:
         folder = Path(name)
@@ -107,9 +110,24 @@ def reconstruct_file(
         for first, last in experiment.jobs(_SAMPLE, read_json(inspect)["sizes"]["t"]):
             jobs.append(folder / f"{first:05d}-{last:05d}.zarr")
             settings = experiment.stage_params(_SAMPLE, "reconstruct", first, last)
+            settings["reconstruction"] |= {"static": False, "held_out": []}  # fits that nobody would see
             run_reconstruct(settings, raw, illumination, first, last, jobs[-1])
         run_assemble(params("assemble"), raw, jobs, "nstm", out_store)
     return list(dict.fromkeys(warnings))
+
+
+def _refuse_foreign(out_store: Path) -> None:
+    """A store may be replaced by a new one; nothing else may.
+
+    Raises:
+        DataError: what stands there is no time-lapse store.
+    """
+    try:
+        open_timelapse(out_store)
+    except DataError:
+        raise DataError(
+            f"{out_store} is there already and is no time-lapse store: name another place, e.g. NAME.ome.zarr"
+        ) from None
 
 
 def _gate(path: Path) -> list[str]:

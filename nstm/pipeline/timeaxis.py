@@ -34,7 +34,8 @@ def time_axis(raw: xr.Dataset, block_axis: str, output_times: str | int) -> Time
     Args:
         raw: the sample's frames and times.
         block_axis: the frame axis whose positions are the blocks (orientations).
-        output_times: ``orientations``, ``frames``, or a number of equidistant times per acquisition.
+        output_times: ``orientations``, ``frames``, or a number of equidistant times per acquisition from
+            its first to its last frame (1: its middle).
     """
     acquisitions = raw.sizes["t"]
     if output_times == "orientations":
@@ -46,6 +47,8 @@ def time_axis(raw: xr.Dataset, block_axis: str, output_times: str | int) -> Time
             times = np.sort(frames, axis=1)
         else:
             times = np.linspace(frames.min(1), frames.max(1), int(output_times), axis=1)
+            if times.shape[1] == 1:
+                times = (frames.min(1) + frames.max(1))[:, None] / 2
         blocks = np.full(times.shape, -1)
     order = np.argsort(times, axis=1, kind="stable")
     times, blocks = np.take_along_axis(times, order, 1), np.take_along_axis(blocks, order, 1)

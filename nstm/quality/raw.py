@@ -80,7 +80,7 @@ def check_acquisition(
             reason(
                 "fail",
                 "nan",
-                f"{nan:.2%} of the pixels are NaN or infinite: export the raw counts of the camera, "
+                f"{100 * nan:.2g} % of the pixels are NaN or infinite: export the raw counts of the camera, "
                 "without masking, division or registration",
             )
         )

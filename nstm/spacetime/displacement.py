@@ -81,25 +81,34 @@ def trajectories(points: np.ndarray, displacements: np.ndarray) -> np.ndarray:
     return np.stack(path)
 
 
-def determined(frames: np.ndarray, noise_variance: np.ndarray, window_px: float, limit_px: float) -> np.ndarray:
-    """Where the frames hold enough texture to tell the displacement (Cramer-Rao bound of a shift in a window).
+def determined(
+    slope_y: np.ndarray,
+    slope_x: np.ndarray,
+    noise_variance: np.ndarray,
+    window_px: float,
+    limit_px: float,
+    chance: float = 0.0,
+) -> np.ndarray:
+    """Where the frames tell the displacement (Cramer-Rao bound of a shift of the scene within a window).
 
     Args:
-        frames: ``(m, y, x)``, predicted frames, counts.
+        slope_y: ``(m, y, x)``, change of each predicted frame when the scene moves by a camera pixel along y, counts.
+            It is not the gradient of the frame: the fringes of an illumination do not move with the sample.
+        slope_x: the same along x.
         noise_variance: ``(m,)``, counts squared.
         window_px: standard deviation of the Gaussian window, camera pixels.
         limit_px: largest standard error allowed in the worst direction, camera pixels.
+        chance: squared slope of a frame, in units of its noise variance, that comes from fitted noise; taken off.
 
     Returns:
         Boolean ``(y, x)``.
     """
-    gy, gx = np.gradient(frames, axis=(-2, -1))
     weights = 1 / np.maximum(noise_variance, np.finfo(np.float32).tiny)[:, None, None]
     area = 2 * np.pi * window_px**2
     a, b, c = (
         gaussian_filter((weights * term).sum(0), window_px, mode="nearest") * area
-        for term in (gy * gy, gx * gx, gy * gx)
+        for term in (slope_y * slope_y, slope_x * slope_x, slope_y * slope_x)
     )
-    smallest = (a + b) / 2 - np.sqrt(((a - b) / 2) ** 2 + c**2)
+    smallest = (a + b) / 2 - np.sqrt(((a - b) / 2) ** 2 + c**2) - chance * area * len(slope_y)
     # the information of all frames is shared by the two ends of each displacement
     return np.sqrt(2 / np.maximum(smallest, 1e-30)) < limit_px

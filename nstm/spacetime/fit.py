@@ -173,12 +173,18 @@ def _advance(
 
 
 @eqx.filter_jit
-def predict(renderer: Renderer, parameters: Parameters) -> Float[Array, "m z v u"]:
-    """Predicted measurements with every level open."""
+def predict(
+    renderer: Renderer, parameters: Parameters, shift: Float[Array, "2"] | None = None
+) -> Float[Array, "m z v u"]:
+    """Predicted measurements with every level open; ``shift`` moves the scene by result pixels (y, x)."""
     canonical, nodes = renderer.unfolded(parameters, jnp.float32(1.0))
-    return jax.lax.map(
-        lambda i: renderer.seen(canonical, nodes[i], parameters["illumination"], i[None])[0], jnp.arange(len(nodes))
-    )
+    if shift is not None:
+        nodes = nodes - shift[:, None, None]
+
+    def one(i: Array) -> Array:
+        return renderer.seen(canonical, nodes[i], parameters["illumination"], i[None])[0]
+
+    return jax.lax.map(one, jnp.arange(len(nodes)))
 
 
 def fit(

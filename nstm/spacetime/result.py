@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from nstm.systems.base import ForwardModel, ImagingSystem, registered
 
 #: Standard error of the displacement (camera pixels) above which it counts as not determined.
 DETERMINED_PX = 0.25
+#: Share of the noise that every fit takes for structure at the least.
+LEAST_FITTED_NOISE = 0.1
 _SCHEMA = 1
 _LEVELLED = ("scene", "motion")
 
@@ -95,7 +98,7 @@ class Fit:
             result[i] = np.where(known, self._field(renderer, moved), np.nan)
         return result
 
-    def trajectories(self, points_um: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    def trajectory(self, points_um: np.ndarray, times_s: np.ndarray) -> np.ndarray:
         """Paths of points of the sample, ``(t, n, 2)`` um (y, x), from their places at the first of ``times_s``."""
         renderer = self.renderer
         start = np.asarray(self._start(renderer), float)
@@ -142,7 +145,9 @@ class Fit:
         return renderer.scene.render([jnp.asarray(c) for c in self.parameters["scene"]], jnp.float32(1))
 
     def _warp(self, renderer: Renderer, times_s: np.ndarray) -> np.ndarray:
-        times = np.asarray(times_s, np.float64)
+        times = np.atleast_1d(np.asarray(times_s, np.float64))
+        if not times.size:
+            raise DataError("no times were asked for: give at least one, in s")
         first, last = self.times_s.min(), self.times_s.max()
         slack = 1e-6 * max(1.0, abs(last))
         if times.min() < first - slack or times.max() > last + slack:
@@ -166,14 +171,31 @@ class Fit:
         y, x, h, w = renderer.model.output_field
         return image[..., y : y + h, x : x + w]
 
+    def _slope_of_fitted_noise(self, noise_variance: np.ndarray) -> float:
+        """Squared slope per noise variance of the noise that the fit took for structure: white within the passband."""
+        left = np.mean(self.residual**2, axis=tuple(range(1, self.residual.ndim))) / np.maximum(noise_variance, 1e-12)
+        share = float(np.clip(1 - np.mean(left), LEAST_FITTED_NOISE, 1))
+        return 2 * share * (2 * np.pi * self.system.passband() * self.pixel_um) ** 2 / 4
+
     def _determined(self, renderer: Renderer) -> np.ndarray:
         """Mask ``(y, x)`` of the result where the motion is determined."""
         h, w = self._output_shape(renderer)
         if self.noise_variance is None:
             return np.ones((h, w), bool)
-        frames = self.predicted()[:, 0]
-        window = max(frames.shape[-2:]) / self.settings.multigrid.motion_finest_cells / 2
-        known = determined(frames, self.noise_variance, window, DETERMINED_PX)
+        parameters = jax.tree.map(jnp.asarray, self.parameters)
+        slopes = []
+        for half in np.eye(2, dtype=np.float32) * np.float32(self.system.grid_ratio / 2):  # half a camera pixel
+            there, back = (predict(renderer, parameters, jnp.asarray(sign * half)) for sign in (1, -1))
+            slopes.append(self.scale * np.asarray(there - back)[:, 0])
+        window = max(slopes[0].shape[-2:]) / self.settings.multigrid.motion_finest_cells / 2
+        known = determined(
+            slopes[0],
+            slopes[1],
+            self.noise_variance,
+            window,
+            DETERMINED_PX,
+            self._slope_of_fitted_noise(self.noise_variance),
+        )
         rows = np.minimum((np.arange(h) * known.shape[0]) // h, known.shape[0] - 1)
         columns = np.minimum((np.arange(w) * known.shape[1]) // w, known.shape[1] - 1)
         return known[rows[:, None], columns[None, :]]
@@ -208,7 +230,7 @@ def load(path: str | os.PathLike[str]) -> Fit:
         with np.load(path, allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files}
         meta = json.loads(str(arrays["meta"]))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{path}: not a saved fit ({error}); give a file that fit.save wrote") from error
     if meta.get("schema") != _SCHEMA:
         raise DataError(f"{path}: fit of version {meta.get('schema')!r}, this program reads version {_SCHEMA}")

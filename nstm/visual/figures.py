@@ -300,7 +300,7 @@ def illumination_figure(
         for order in range(1, orders + 1):
             for sign in (1, -1):
                 centre = (sign * order * float(vector[1]), sign * order * float(vector[0]))
-                named = f"angle {number + 1}" if order == 1 and sign == 1 else None
+                named = f"angle {number}" if order == 1 and sign == 1 else None
                 axes.add_patch(Circle(centre, 0.03 / pixel_um, fill=False, ec=tones[number], lw=1.6, label=named))
     axes.set_xlabel("$f_x$ (cycles/µm)", fontsize=_SMALL)
     axes.set_ylabel("$f_y$ (cycles/µm)", fontsize=_SMALL)

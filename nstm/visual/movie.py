@@ -158,7 +158,7 @@ def place_in_series(panels: list[Panel], time_index: int) -> str:
         if min(blocks) < 0 or len(blocks) % count:
             return ""
         name = panel.images.attrs.get("block_name", "orientation")
-        return f"acquisition {time_index // count + 1}, {name} {blocks[time_index] + 1} of {count}"
+        return f"acquisition {time_index // count}, {name} {blocks[time_index]}"
     return ""
 
 

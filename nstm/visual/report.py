@@ -252,11 +252,12 @@ def window_text(evidence: Evidence) -> str:
     if span is None and window and steps:
         span = window * steps[len(steps) // 2]
     mixed = f"{window:.0f} consecutive {name}s" if window else "several consecutive exposures"
+    note = one_line(str(attrs.get("window_note") or ""), 400)
     over = f", spread over about {tables.short(span, 2)} s" if span else ""
     return (
         f"Each conventional image mixes {mixed}{over}. A moving window shows an image per {name} "
-        "but does not raise the time resolution: what moves within the window is blurred or doubled."
-    )
+        f"but does not raise the time resolution: what moves within the window is blurred or doubled. {note}"
+    ).rstrip()
 
 
 def gap_texts(evidence: Evidence) -> list[str]:

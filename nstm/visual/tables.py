@@ -255,9 +255,9 @@ def percent(value: Any) -> str:
 
 
 def acquisition_name(block: Mapping[str, Any], position: int) -> str:
-    """Number of an acquisition, counted from 1."""
+    """Number of an acquisition, counted from 0 as in the sheet, the config and the stores."""
     index = block.get("index", position)
-    return str(index + 1) if isinstance(index, int) and not isinstance(index, bool) else one_line(str(index), 20)
+    return str(index) if isinstance(index, int) and not isinstance(index, bool) else one_line(str(index), 20)
 
 
 def illumination_table(illumination: Any) -> Table | None:
@@ -277,7 +277,7 @@ def illumination_table(illumination: Any) -> Table | None:
         angle = math.degrees(math.atan2(ky, kx)) if ky is not None and kx is not None else None
         rows.append(
             [
-                str(i + 1),
+                str(i),
                 fixed(1000 / length if length > 0 else None, 1),
                 fixed(angle, 2),
                 joined(modulation),

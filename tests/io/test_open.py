@@ -154,6 +154,7 @@ def test_orientations_from_later_acquisitions_bring_their_own_times(raw, sim, st
     plain = open_acquisitions(raw(data), sim(exposure_s=0.1))
     assert found.sizes["t"] == 3
     assert found.attrs["source"]["orientation_from_acquisition"] == [0, 1, 2]
+    assert "composed" in _codes(found)
     for a in range(3):
         for k in range(3):
             np.testing.assert_array_equal(found["frames"].values[a, k, :, 0], data[a + k, k])

@@ -164,8 +164,17 @@ def test_truth_on_another_grid_and_of_another_field(world, tmp_path):
     metrics, _ = world.evaluate(other)
     assert metrics["methods"]["nstm"]["mean"]["psnr_equalised"] > 35
     wrong = images(tmp_path / "wrong.ome.zarr", coarse, world.recording.truth_times, pixel_um=0.0325)
-    with pytest.raises(DataError, match="same field"):
-        world.evaluate(wrong)
+    metrics, trust = world.evaluate(wrong)
+    assert metrics["methods"] == {}
+    assert trust["status"] == "warn"
+    assert "same field" in trust["reasons"][-1]["message"]
+
+
+def test_a_truth_that_is_no_store_costs_only_its_figures(world, tmp_path):
+    (tmp_path / "truth.tif").write_text("no store")
+    metrics, trust = world.evaluate(tmp_path / "truth.tif")
+    assert (metrics["methods"], metrics["residual"] is None) == ({}, False)
+    assert [r["code"] for r in trust["reasons"]] == ["truth"]
 
 
 def test_a_store_that_is_no_job_is_named(world, tmp_path):

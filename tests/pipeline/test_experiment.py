@@ -52,6 +52,8 @@ def test_defaults_and_absolute_paths(tmp_path: Path) -> None:
         ({"sampels": 1}, "sampels: is no known key (did you mean 'samples'?)"),
         ({"reconstruction": {"steps": 0}}, "reconstruction.steps: 0 is refused: must be greater than or equal to 1"),
         ({"reconstruction": {"output_times": "never"}}, "reconstruction.output_times: 'never' is refused"),
+        ({"reconstruction": {"held_out": [-1]}}, "reconstruction.held_out.0: -1 is refused"),
+        ({"conventional": {"wiener": 0}}, "conventional.wiener: 0 is refused: must be greater than 0"),
         ({"reconstruction": {"multigrid": {"x": 1}}}, "reconstruction.multigrid.x: is no known key"),
         ({"systems__tirf__kind": "simm"}, "systems.tirf.kind: 'simm' is no known kind of system (did you mean 'sim'?)"),
         ({"systems__tirf__optics__na": 1.6}, "systems.tirf.optics: na = 1.6 must be below the refractive index"),

@@ -55,6 +55,12 @@ def test_movie_and_still(tmp_path, stores):
         assert picture.width > picture.height / 3
 
 
+def test_a_truth_that_is_no_store_is_left_out(tmp_path, stores):
+    (tmp_path / "truth.tif").write_text("no store")
+    run_movie(params(), stores, tmp_path / "truth.tif", tmp_path / "movie.mp4", tmp_path / "still.png")
+    assert frames_of(tmp_path / "movie.mp4") == 3
+
+
 def test_panels_are_those_asked_for_and_there(tmp_path, stores):
     run_movie(params(panels=["static", "nstm"]), stores, None, tmp_path / "one.mp4", tmp_path / "one.png")
     run_movie(params(panels=["conventional", "nstm"]), stores, None, tmp_path / "two.mp4", tmp_path / "two.png")

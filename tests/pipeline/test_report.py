@@ -99,6 +99,7 @@ def test_a_whole_sample(tmp_path):
         "times_s": [0, 0.1, 0.2],
         "flags": ["no window here", "", ""],
         "window": 3,
+        "window_note": "Windows lie within their acquisition.",
         "window_span_s": [None, 0.32, 0.3],
     }
     (store / "zarr.json").write_text(json.dumps({"attributes": {"nstm": block}}))
@@ -108,7 +109,8 @@ def test_a_whole_sample(tmp_path):
         "31.5", "25.2", "+6.3", "2.2 min",  # overview
         "200.0", "0.50 / 0.70", "126.87",  # illumination: finest of two orders
         "Times are assumed", "no result at 1 of 3 times (0 ms)", "mixes 3 consecutive orientations",
-        "about 0.32 s", "no warning", "1.1 over 3 frames (static fit: 2.5)", "12.3 kB", "0.065 µm, from the config",
+        "about 0.32 s", "Windows lie within",
+        "no warning", "1.1 over 3 frames (static fit: 2.5)", "12.3 kB", "0.065 µm, from the config",
     ):  # fmt: skip
         assert expected in words, expected
     tags = [t for t, _ in page.tags]

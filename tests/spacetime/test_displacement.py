@@ -49,10 +49,11 @@ def test_trajectories_follow_the_structure():
 def test_displacement_is_determined_only_where_there_is_texture(contrast, known):
     y, x = np.indices((60, 60))
     frames = np.stack([contrast * np.sin(x / 3) * np.sin(y / 3)] * 6)
-    mask = determined(frames, np.full(6, 25.0), window_px=6, limit_px=0.25)
+    mask = determined(*np.gradient(frames, axis=(1, 2)), np.full(6, 25.0), window_px=6, limit_px=0.25)
     assert mask[30, 30] == known
 
 
 def test_a_single_straight_edge_does_not_determine_both_directions():
     frames = np.broadcast_to(100 * np.sin(np.arange(60) / 3), (6, 60, 60))
-    assert not determined(frames, np.full(6, 25.0), window_px=6, limit_px=0.25)[30, 30]
+    slopes = np.gradient(frames, axis=(1, 2))
+    assert not determined(*slopes, np.full(6, 25.0), window_px=6, limit_px=0.25)[30, 30]

@@ -76,8 +76,18 @@ def test_the_loss_meets_the_noise_and_beats_the_static_model(moving):
 
 def test_points_are_followed(moving):
     *_, times, _, result = moving
-    path = result.trajectories(np.array([[1.5, 1.2]]), np.sort(times.ravel()))[:, 0]
+    path = result.trajectory(np.array([[1.5, 1.2]]), np.sort(times.ravel()))[:, 0]
     np.testing.assert_allclose(path[-1] - path[0], [0, 0.26], atol=0.05)
+
+
+def test_fringes_on_a_flat_sample_do_not_pass_for_texture():
+    system = Sim(settings(camera={"offset": 100}))
+    known, times = calibration(), 0.02 * np.arange(9.0).reshape(3, 3, 1)
+    model = system.forward((1, SIDE, SIDE), times, known, 0.065, 0)
+    flat = np.asarray(model.render(np.full((9, 1, *model.scene_shape), 300, np.float32), np.arange(9)))
+    frames = 100 + np.random.default_rng(0).poisson(flat).reshape(3, 3, 1, SIDE, SIDE)
+    result = nstm.reconstruct(system, frames, times, SHORT, calibration=known)
+    assert np.isnan(inner(result.motion(times.ravel()[[0, -1]])[1])).mean() > 0.9
 
 
 def test_a_saved_fit_is_the_same_fit(moving, tmp_path):
@@ -138,7 +148,7 @@ def test_a_fit_that_breaks_down_names_the_step():
 
 
 def test_something_else_is_not_loaded_as_a_fit(tmp_path):
-    (tmp_path / "text.npz").write_text("no fit")
+    (tmp_path / "text.npz").write_bytes(b"PK no fit")
     with pytest.raises(DataError, match="not a saved fit"):
         nstm.load(tmp_path / "text.npz")
 

@@ -129,9 +129,7 @@ def test_a_wrong_file_is_found(tmp_path):
 
 
 def test_place_in_series():
-    assert (
-        place_in_series([Panel("a", series(t=6, block=[0, 1, 2, 0, 1, 2]))], 4) == "acquisition 2, orientation 2 of 3"
-    )
+    assert place_in_series([Panel("a", series(t=6, block=[0, 1, 2, 0, 1, 2]))], 4) == "acquisition 1, orientation 1"
     assert place_in_series([Panel("a", series(block=[-1, -1, -1, -1]))], 1) == ""
     assert place_in_series([Panel("a", series())], 1) == ""
 
