@@ -101,10 +101,10 @@ class Multigrid(Section):
             ge=0, description="weight of the squared negative part of the scene, where the system's scene is a density"
         ),
     ] = 0.1
-    scene_energy: Annotated[
+    scene_smoothness: Annotated[
         float,
-        Field(ge=0, description="weight of the squared scene in units of the noise variance, as in a Wiener filter"),
-    ] = 0.3
+        Field(ge=0, description="weight of the scene's squared curvature in units of the noise, as in a Wiener filter"),
+    ] = 2.0
     motion_smoothness: Annotated[
         float,
         Field(ge=0, description="weight of the squared displacement gradient (a weak gauge in empty areas)"),

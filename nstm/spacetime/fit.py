@@ -134,6 +134,11 @@ def _advance(
         by_frame = jnp.mean(residual**2, axis=tuple(range(1, residual.ndim)))
         return jnp.sum(share[which] * by_frame), by_frame
 
+    def prior(canonical: Array) -> Array:
+        bends = jnp.mean(jnp.diff(canonical, 2, axis=-2) ** 2) + jnp.mean(jnp.diff(canonical, 2, axis=-1) ** 2)
+        below = jnp.mean(jnp.minimum(canonical, 0.0) ** 2) if renderer.model.nonnegative else 0.0
+        return schedule["scene_smoothness"] * canonical.size / data.size * bends + schedule["nonnegativity"] * below
+
     def gradient(parameters: dict, alpha: Array) -> tuple[dict, Array]:
         # Frames are summed group by group with their gradients, so that one group's buffers fit the cache.
         (canonical, nodes), pull_back = jax.vjp(
@@ -146,9 +151,7 @@ def _advance(
             )
             return jax.tree.map(jnp.add, total, (g_scene, g_offsets)), (g_nodes, by_frame)
 
-        start = schedule["energy"] * 2 * canonical / canonical.size
-        if renderer.model.nonnegative:
-            start += schedule["nonnegativity"] * 2 * jnp.minimum(canonical, 0.0) / canonical.size
+        start = jax.grad(prior)(canonical)
         zero = jax.tree.map(jnp.zeros_like, parameters["illumination"])
         (g_scene, g_offsets), (g_nodes, by_frame) = jax.lax.scan(one, (start, zero), everything)
         g_nodes = g_nodes.reshape(nodes.shape)
@@ -207,7 +210,7 @@ def fit(
         settings: steps, rates and grids.
         weights: ``(m,)``, 0 leaves a frame out; default all 1.
         move: False fits a sample at rest with otherwise equal settings.
-        noise_variance: of ``data``; the unit of the prior on the scene's energy, none when it is not known.
+        noise_variance: of ``data``; the unit of the prior on the scene's curvature, none when it is not known.
         snapshots: steps after which the coefficients are kept (rounded up to a whole dispatch).
         progress: label of a progress bar on standard error; ``None``: no bar.
         on_chunk: called after every dispatch with the state.
@@ -224,7 +227,7 @@ def fit(
         "illumination": settings.illumination_rate,
         "smoothness": grids.motion_smoothness,
         "nonnegativity": grids.scene_nonnegativity,
-        "energy": grids.scene_energy * (noise_variance or 0.0),
+        "scene_smoothness": grids.scene_smoothness * (noise_variance or 0.0),
     }
     fixed = (
         replace(renderer, moves=move),

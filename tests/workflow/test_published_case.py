@@ -24,7 +24,7 @@ systems:
       pixel_integration: false # as it was simulated
     illumination: {{angles: 3, phases: 5, beams: 3}}
     frames: {{order: angle phase}}
-reconstruction: {{steps: 500, output_times: frames}}
+reconstruction: {{steps: 500, output_times: frames, multigrid: {{scene_smoothness: 0}}}}
 """
 
 
