@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -200,7 +200,6 @@ def fit(
     noise_variance: float | None = None,
     snapshots: Sequence[int] = (),
     progress: str | None = None,
-    on_chunk: Callable[[State], None] | None = None,
 ) -> tuple[State, Trace]:
     """Fit scene and motion to one acquisition.
 
@@ -213,7 +212,6 @@ def fit(
         noise_variance: of ``data``; the unit of the prior on the scene's curvature, none when it is not known.
         snapshots: steps after which the coefficients are kept (rounded up to a whole dispatch).
         progress: label of a progress bar on standard error; ``None``: no bar.
-        on_chunk: called after every dispatch with the state.
 
     Raises:
         FitError: the loss is not finite; names the step.
@@ -263,7 +261,5 @@ def fit(
             kept.update(
                 {s: jax.tree.map(np.asarray, parameters) for s in snapshots if state.step - count < s <= state.step}
             )
-            if on_chunk is not None:
-                on_chunk(state)
     losses = np.concatenate(history)
     return state, Trace(losses @ used / used.sum(), losses[-1], time.perf_counter() - begin, compile_seconds, kept)
