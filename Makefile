@@ -12,7 +12,7 @@ REAL_DATA := ../shared/data/sim
 CONFIG_HOME := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test real bench profiles lint format docs clean install
+.PHONY: help demo test soak real bench profiles lint format docs clean install
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -40,6 +40,9 @@ demo: $(STAMP) ## simulate a living sample, reconstruct it, and say where movie 
 test: $(STAMP) lint ## run all checks and tests
 	@.ci/slurm-packages || true
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q tests/rules tests/workflow tests/slurm tests
+
+soak: $(STAMP) ## damaged files of every kind, 60 each (NSTM_SOAK=600 for more)
+	@$(BIN)/python -m pytest -q -m soak tests
 
 lint: $(STAMP) ## formatting, types, layers, workflow
 	@$(BIN)/ruff check .

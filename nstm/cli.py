@@ -46,16 +46,33 @@ def plain_errors(command: F) -> F:
 @app.command()
 @plain_errors
 def inspect(
-    file: Annotated[str, typer.Argument(help="file, folder or glob")],
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="also check it against this system")] = None,
+    file: Annotated[str | None, typer.Argument(help="file, folder or glob; left out: all samples of --config")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="also check it against this config")] = None,
     system: SystemOption = None,
+    channel: ChannelOption = None,
+    position: Annotated[str | None, typer.Option(help="one of several positions, by name or number")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
-    """Show what a recording says of itself: axes, sizes, times, optics. Reads headers only."""
-    from nstm.pipeline.look import describe_file
+    """Show what is known of a recording: axes, order, times, optics, counts, and what is missing.
 
-    text, usable = describe_file(file, config, system)
-    typer.echo(text)
-    if not usable:
+    With a config alone every sample of its sheet is shown, one line each. Ends with code 1 when something cannot
+    be used.
+    """
+    from nstm.acquisition import DataError
+    from nstm.pipeline.facts_text import as_json_text, experiment_text, file_text
+    from nstm.pipeline.look import look_at_experiment, look_at_file
+
+    if file is None:
+        if config is None or system or channel or position:
+            raise DataError("name a FILE, or give --config alone to inspect all samples of its sheet")
+        samples = look_at_experiment(config)
+        typer.echo(as_json_text(samples) if as_json else experiment_text(samples))
+        failed = any(found["status"] == "fail" for found in samples)
+    else:
+        found = look_at_file(file, config, system, channel=channel, position=position)
+        typer.echo(as_json_text(found) if as_json else file_text(found))
+        failed = found["status"] == "fail"
+    if failed:
         raise typer.Exit(1)
 
 
@@ -63,12 +80,9 @@ def inspect(
 @plain_errors
 def init(folder: Annotated[Path, typer.Argument(help="folder with recordings")]) -> None:
     """Write a config and a sample sheet for the recordings in FOLDER, and list what the files do not say."""
-    from nstm.pipeline.init import write_experiment
+    from nstm.pipeline.init import todo_text, write_experiment
 
-    found = write_experiment(folder)
-    typer.echo(f"{found.samples} sample(s) in {found.sheet}\nconfig in {found.config}\nto do:")
-    for note in found.notes:
-        typer.echo(f"  - {note}")
+    typer.echo(todo_text(write_experiment(folder)))
 
 
 @app.command()

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nstm.acquisition import DataError
+
 
 class Section(BaseModel):
     """A part of the config: unknown keys are refused, values never change after loading."""
@@ -18,13 +20,23 @@ class Section(BaseModel):
 
 
 class Optics(Section):
-    """Objective, wavelengths and sampling; lengths in micrometre, in the sample."""
+    """Objective, wavelengths and sampling; lengths in um, in the sample. What is empty is read from the file."""
 
-    na: Annotated[float, Field(gt=0, lt=2, description="detection numerical aperture")]
-    index: Annotated[float, Field(ge=1, lt=2.5, description="refractive index of the immersion medium")] = 1.518
+    na: Annotated[
+        float | None, Field(gt=0, lt=2, description="detection numerical aperture; empty: read from the file")
+    ] = None
+    index: Annotated[
+        float | None,
+        Field(
+            ge=1,
+            lt=2.5,
+            description="refractive index of the immersion medium (oil 1.518, water 1.333); empty: read from the file",
+        ),
+    ] = None
     emission_wavelength_um: Annotated[
-        float, Field(ge=0.2, le=2, description="detected wavelength (vacuum), um; 0.525, not 525")
-    ]
+        float | None,
+        Field(ge=0.2, le=2, description="detected wavelength (vacuum), um; 0.525, not 525; empty: read from the file"),
+    ] = None
     pixel_um: Annotated[
         float | None,
         Field(gt=0.001, le=20, description="camera pixel in the sample, um; empty: read from the file"),
@@ -35,11 +47,22 @@ class Optics(Section):
 
     @model_validator(mode="after")
     def _na_below_index(self) -> Optics:
-        if self.na >= self.index:
+        if self.na is not None and self.index is not None and self.na >= self.index:
             raise ValueError(
                 f"na = {self.na} must be below the refractive index = {self.index}; check both (oil 1.518, water 1.33)"
             )
         return self
+
+    def known(self, name: str) -> float:
+        """The number called ``name``.
+
+        Raises:
+            DataError: neither the config nor the file states it.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise DataError(f"optics.{name} is neither in the config nor in the file: give it in the config")
+        return float(value)
 
 
 class Camera(Section):
@@ -63,6 +86,20 @@ class FrameSettings(Section):
         ),
     ] = None
     planes: Annotated[int, Field(ge=1, description="number of z planes of an acquisition")] = 1
+    flips: Annotated[
+        list[Literal["y", "x"]] | None,
+        Field(
+            description="axes of the planes that are turned round when the file is read; empty: as its format says "
+            "(y of MRC and DeltaVision files, whose first row is the lowest)"
+        ),
+    ] = None
+    montage: Annotated[
+        str | None,
+        Field(
+            description="where one large image holds several frames as tiles: the frame axes down its rows and along "
+            "its columns, e.g. 'angle phase' (Nikon N-SIM); empty: every plane is a frame"
+        ),
+    ] = None
     exposure_s: Annotated[float | None, Field(gt=0, description="exposure of one frame, s")] = None
     z_delay_s: Annotated[float, Field(ge=0, description="wait before the next plane, s")] = 0.0
     acquisition_interval_s: Annotated[
@@ -90,7 +127,7 @@ class Multigrid(Section):
         Field(
             ge=1,
             le=64,
-            description="time intervals of the finest motion grid; empty: a quarter of the frames, 2 to 4",
+            description="time intervals of the finest motion grid; empty: half of the frames, 2 to 8",
         ),
     ] = None
     scene_rate: Annotated[float, Field(gt=0, description="Adam rate of the scene (data scaled to maximum 1)")] = 0.1
@@ -107,8 +144,16 @@ class Multigrid(Section):
     ] = 2.0
     motion_smoothness: Annotated[
         float,
-        Field(ge=0, description="weight of the squared displacement gradient (a weak gauge in empty areas)"),
-    ] = 0.0
+        Field(
+            ge=0,
+            description="weight of the squared displacement gradient (pixel per pixel) in units of the noise: what the "
+            "frames do not tell stays smooth",
+        ),
+    ] = 15.0
+    motion_steadiness: Annotated[
+        float,
+        Field(ge=0, description="weight of the squared change of velocity (pixel per frame) in units of the noise"),
+    ] = 2.0
 
 
 class Reconstruction(Section):

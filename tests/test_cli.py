@@ -32,27 +32,55 @@ def test_simulate_refuses_unknown_cases(tmp_path) -> None:
 
 
 def test_inspect(recording, tmp_path) -> None:
-    assert "64 x 64 uint16" in call("inspect", recording)
+    assert "64 x 64 pixels, uint16" in call("inspect", recording)
     config = tmp_path / "config.yaml"
     config.write_text(SMALL_CONFIG)
-    assert "'angle': 3" in call("inspect", recording, "--config", config, "--system", "sim")
+    assert "angle = 3" in call("inspect", recording, "--config", config, "--system", "sim")
     assert "the config has: sim, no_size" in call("inspect", recording, "--config", config, code=2)
     assert "no such file" in call("inspect", tmp_path / "nothing.tif", code=2)
+
+
+def test_inspect_as_json(recording, tmp_path) -> None:
+    alone = json.loads(call("inspect", recording, "--json"))
+    assert alone["source_axes"] == {"T": 2, "Z": 9}
+    config = tmp_path / "config.yaml"
+    config.write_text(SMALL_CONFIG)
+    found = json.loads(call("inspect", recording, "--config", config, "--system", "sim", "--json"))
+    assert found["sizes"] == {"t": 2, "angle": 3, "phase": 3, "z": 1, "y": 64, "x": 64}
+    (tmp_path / "text.tif").write_text("no picture")
+    failed = json.loads(call("inspect", tmp_path / "text.tif", "-c", config, "-s", "sim", "--json", code=1))
+    assert failed["status"] == "fail"
+
+
+def test_inspect_all_samples_of_an_experiment(recording, tmp_path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(SMALL_CONFIG)
+    sheet = f"sample\tpath\tsystem\none\t{recording}\tsim\n"
+    (tmp_path / "samples.tsv").write_text(sheet)
+    assert "1 sample (1 pass)" in call("inspect", "--config", config)
+    (tmp_path / "samples.tsv").write_text(sheet + "two\tnowhere.tif\tsim\n")
+    text = call("inspect", "--config", config, code=1)
+    assert "two: fail: " in text
+    assert "2 samples (1 pass, 1 fail)" in text
+    assert [s["status"] for s in json.loads(call("inspect", "-c", config, "--json", code=1))] == ["pass", "fail"]
+    for wrong in ((), ("--config", config, "--system", "sim"), ("--system", "sim")):
+        assert "name a FILE" in call("inspect", *wrong, code=2)
 
 
 def test_init_writes_what_the_files_say_and_lists_the_rest(recording) -> None:
     folder = recording.parent
     text = call("init", folder)
     assert "FILL IN" in text
+    assert "optics.na" in text
     sheet = (folder / "config" / "samples.tsv").read_text()
-    assert "er_small\t../er_small.ome.tif\tmicroscope" in sheet
+    assert "er_small\t../er_small.ome.tif\ttif_488" in sheet
     assert "is there already" in call("init", folder, code=2)
     # what must be filled in is named by the check of the config
     text = call("inspect", recording, "--config", folder / "config" / "config.yaml", code=2)
-    assert "systems.microscope.optics.na" in text
+    assert "systems.tif_488.illumination.angles: must be" in text
     # the order of frames is left open too: a blank, never a likely value
     written = yaml.safe_load((folder / "config" / "config.yaml").read_text())
-    assert written["systems"]["microscope"]["frames"]["order"] is None
+    assert written["systems"]["tif_488"]["frames"]["order"] is None
 
 
 def test_reconstruct_one_file(recording, tmp_path) -> None:

@@ -16,19 +16,23 @@ from typing import Any
 import numpy as np
 
 from nstm.acquisition import DataError
+from nstm.io.czi import CziReader
+from nstm.io.mrc import MrcReader
+from nstm.io.nikon import NikonReader
 from nstm.io.protocol import HEAD_BYTES, Header, ImageFile, Reader, clean_text, describe, shown
 from nstm.io.tiff import TiffReader
 
 MAX_PATH_BYTES = 4095
-#: All readers; the first that recognises the beginning of a file opens it.
-READERS: tuple[Reader, ...] = (TiffReader(),)
+#: All readers; the first that recognises the beginning of a file opens it, so the one with the shortest mark is last.
+READERS: tuple[Reader, ...] = (TiffReader(), CziReader(), NikonReader(), MrcReader())
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The planes of one or several files, one after another."""
+    """The planes of one or several files, one after another; ``flips`` names the axes along which they are turned."""
 
     files: tuple[ImageFile, ...]
+    flips: tuple[str, ...] = ()
 
     @property
     def headers(self) -> list[Header]:
@@ -52,7 +56,8 @@ class Recording:
     def read_plane(self, index: int) -> np.ndarray:
         """Plane ``index`` of all, ``(y, x)``."""
         number = int(np.searchsorted(self._first, index, side="right")) - 1
-        return self.files[number].read_plane(index - int(self._first[number]))
+        plane = self.files[number].read_plane(index - int(self._first[number]))
+        return plane[tuple(slice(None, None, -1 if axis in self.flips else 1) for axis in "yx")]
 
     @functools.cached_property
     def _first(self) -> np.ndarray:
@@ -149,6 +154,15 @@ def select_planes(recording: Recording, channel: str | None) -> tuple[np.ndarray
         parts.append(planes.ravel())
         first += header.planes
     return np.concatenate(parts), {a: n for a, n in recording.axes.items() if a != "C"}, name
+
+
+def channel_index(header: Header, channel: str) -> int:
+    """Where ``channel`` (name or number) stands along the axis C of a file.
+
+    Raises:
+        DataError: no such channel.
+    """
+    return _channel(header, channel)[0]
 
 
 def channel_names(header: Header) -> str:

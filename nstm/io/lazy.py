@@ -41,10 +41,15 @@ class LazyFrames:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """The part of the array that a tuple of slices (dask's) or integers selects."""
+        """The part of the array that a tuple of slices (dask's) or integers selects; perhaps not writable."""
         key = key if isinstance(key, tuple) else (key,)
         key = (*key, *[slice(None)] * (self.ndim - len(key)))
         numbers = np.asarray(self._table[key[:-2]])
+        if numbers.size == 1:  # a whole plane need not be copied; a cropped one lets go of the rest
+            plane = self._planes.read_plane(int(numbers.flat[0]))
+            part = plane[self._window]
+            part = part if part.shape == plane.shape else part.copy()
+            return part.reshape(*numbers.shape, *part.shape)[(..., *key[-2:])]
         out = np.empty((*numbers.shape, *self.shape[-2:]), dtype=self.dtype)
         for place in np.ndindex(numbers.shape):
             out[place] = self._planes.read_plane(int(numbers[place]))[self._window]

@@ -1,17 +1,17 @@
-"""What an OME-XML header says: sizes, names, physical units and times of planes (OME schema 2016-06)."""
+"""What an OME-XML header says: sizes, names, physical units, optics and times of planes (OME schema 2016-06)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
 from nstm.acquisition import DataError
-from nstm.io.protocol import believable_pixel, clean_text, shown
+from nstm.io.protocol import believable_optics, believable_pixel, clean_text, shown
 
 MAX_XML_CHARACTERS = 64 * 2**20
 
@@ -41,6 +41,8 @@ class OmeImage:
     channels: tuple[str, ...]
     metadata: Mapping[str, str]
     times: Mapping[tuple[int, int, int], tuple[float, float | None]]  # (T, C, Z) -> start s, exposure s
+    optics: Mapping[str, float] = field(default_factory=dict)  # of the objective, and what all channels state alike
+    channel_optics: tuple[Mapping[str, float], ...] = ()
 
     def plane_times(self, axes: Mapping[str, int]) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Start and exposure, s, of the planes along ``axes`` (slowest first); ``None`` unless all are stated."""
@@ -71,7 +73,8 @@ def parse_ome(xml: str, path: Path) -> list[OmeImage]:
         raise DataError(f"{where}: the OME-XML holds a DOCTYPE or ENTITY, which OME never needs: save the file anew")
     try:
         root = ElementTree.fromstring(xml)
-        return [_image(element, number) for number, element in enumerate(_children(root, "Image"))]
+        objectives = [o for instrument in _children(root, "Instrument") for o in _children(instrument, "Objective")]
+        return [_image(element, number, objectives) for number, element in enumerate(_children(root, "Image"))]
     except (ElementTree.ParseError, ValueError, KeyError, OverflowError) as error:
         raise DataError(f"{where}: the OME-XML cannot be read ({clean_text(error)}): save the file anew") from error
 
@@ -90,7 +93,31 @@ def _quantity(attributes: Mapping[str, str], name: str, units: Mapping[str, floa
     return value * unit if unit is not None and math.isfinite(value) else None
 
 
-def _image(element: ElementTree.Element, number: int) -> OmeImage:
+def _optics(
+    element: ElementTree.Element, objectives: Sequence[ElementTree.Element], channels: Sequence[ElementTree.Element]
+) -> tuple[dict[str, float], tuple[dict[str, float], ...]]:
+    """The optics of an image and of its channels; the objective is the one it names, or the only one there is."""
+    settings = next(_children(element, "ObjectiveSettings"), None)
+    named = None if settings is None else settings.attrib.get("ID")
+    used = [o for o in objectives if o.attrib.get("ID") == named] if named else objectives
+    na = _quantity(used[0].attrib, "LensNA", {"": 1.0}, "") if len(used) == 1 else None
+    index = None if settings is None else _quantity(settings.attrib, "RefractiveIndex", {"": 1.0}, "")
+    each = tuple(
+        believable_optics(
+            {
+                "emission_wavelength_um": _quantity(channel.attrib, "EmissionWavelength", LENGTH_UM, "nm"),
+                "excitation_wavelength_um": _quantity(channel.attrib, "ExcitationWavelength", LENGTH_UM, "nm"),
+            }
+        )
+        for channel in channels
+    )
+    shared = {
+        name: value for name, value in (each[0] if each else {}).items() if all(o.get(name) == value for o in each)
+    }
+    return {**believable_optics({"na": na, "index": index}), **shared}, each
+
+
+def _image(element: ElementTree.Element, number: int, objectives: Sequence[ElementTree.Element]) -> OmeImage:
     pixels = next(_children(element, "Pixels"), None)
     if pixels is None:
         raise ValueError(f"image {number} has no Pixels")
@@ -114,6 +141,7 @@ def _image(element: ElementTree.Element, number: int) -> OmeImage:
             if key_name in channel.attrib:
                 unit = channel.attrib.get(key_name + "Unit", "nm")
                 metadata[f"channel_{i}_{key_name}"] = f"{channel.attrib[key_name]} {unit}"
+    optics, channel_optics = _optics(element, objectives, channels)
     return OmeImage(
         name=clean_text(element.attrib.get("Name", "")),
         sizes=sizes,
@@ -124,4 +152,6 @@ def _image(element: ElementTree.Element, number: int) -> OmeImage:
         channels=tuple(clean_text(c.attrib.get("Name", "")) for c in channels),
         metadata=metadata,
         times=times,
+        optics=optics,
+        channel_optics=channel_optics,
     )

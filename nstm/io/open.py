@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +13,20 @@ import numpy as np
 import xarray as xr
 
 from nstm.acquisition import DataError, make_acquisitions
-from nstm.io.files import Recording, channel_names, open_recording, select_planes
+from nstm.io.files import Recording, channel_index, channel_names, open_recording, select_planes
 from nstm.io.lazy import LazyFrames
-from nstm.io.order import PlaneOrder, contradictions, examples, is_monotonic, parse_order, plane_order, run_of
+from nstm.io.montage import frames_of_montage
+from nstm.io.order import (
+    PlaneOrder,
+    UnknownOrder,
+    contradictions,
+    examples,
+    is_monotonic,
+    order_of_labels,
+    parse_order,
+    plane_order,
+    run_of,
+)
 from nstm.io.protocol import clean_text, shown
 
 
@@ -23,14 +34,21 @@ class SystemLike(Protocol):
     """What must be known of an imaging system to label its frames; see ``nstm.systems.ImagingSystem``."""
 
     block_axis: Any
-    settings: Any  # .frames (order, planes, exposure_s), .optics (pixel_um, z_step_um)
+    settings: Any  # .frames (order, planes, flips, exposure_s), .optics (pixel_um, z_step_um, na, ...)
+    axis_labels: Any  # what files call the frame axes
+    usual_order: Any  # of the planes of files that do not label them, or None
+
+    @property
+    def needed_optics(self) -> Sequence[str]:
+        """Numbers of the optics that must be known."""
+        ...
 
     @property
     def frame_axes(self) -> Mapping[str, int]:
         """Name and length of each frame axis."""
         ...
 
-    def times(self, acquisitions: int) -> tuple[np.ndarray, str]:
+    def times(self, acquisitions: int, order: Sequence[str]) -> tuple[np.ndarray, str]:
         """Computed or assumed times ``(t, *frame_axes, z)``, s."""
         ...
 
@@ -68,12 +86,14 @@ def open_acquisitions(
     """
     recording, where = open_recording(path, _text(position)), shown(path)
     try:
+        recording = turned(_divided(recording, system), system.settings.frames.flips)
         choice = _choose(recording, system, _text(channel), acquisitions)
         window = parse_crop(crop, recording.headers[0].plane_shape)
         units = _units(recording, system.settings.optics, system.settings.frames.planes)
+        optics, differences = stated_optics(recording, system, _text(channel))
     except DataError as error:
         text = str(error)
-        raise DataError(text if text.startswith(where) else f"{where}: {text}") from error
+        raise type(error)(text if text.startswith(where) else f"{where}: {text}") from error
     lazy = LazyFrames(recording, choice.table, window)
     chunks = (1,) * choice.table.ndim + lazy.shape[-2:]
     notes = [_warn("file_note", f"{shown(h.path.name)}: {note}") for h in recording.headers for note in h.warnings]
@@ -84,9 +104,10 @@ def open_acquisitions(
         "position": _text(position),
         "acquisitions": acquisitions or None,
         "crop": crop or None,
-        "flips": [],
+        "flips": list(recording.flips),
         "pixel_origin": units.pixel_origin,
-        "reasons": [*notes[:20], *choice.reasons, *units.reasons],
+        "optics": optics,
+        "reasons": [*notes[:20], *choice.reasons, *units.reasons, *differences],
     }
     return make_acquisitions(
         da.from_array(lazy, chunks=chunks, name=False, asarray=False, fancy=False, meta=np.empty(0, lazy.dtype)),
@@ -141,6 +162,81 @@ def parse_crop(text: str | None, shape: tuple[int, int]) -> tuple[slice, slice]:
     )
 
 
+def _divided(recording: Recording, system: SystemLike) -> Recording:
+    """The recording with large images divided into their frames, where ``frames.montage`` says so."""
+    montage = system.settings.frames.montage
+    if not montage:
+        return recording
+    axes, labels = dict(system.frame_axes), dict(system.axis_labels)
+    return replace(recording, files=tuple(frames_of_montage(file, montage, axes, labels) for file in recording.files))
+
+
+def turned(recording: Recording, flips: Sequence[str] | None) -> Recording:
+    """The recording with its planes turned along ``flips``; ``None``: so that the first row is the top one."""
+    if flips is None:
+        upward = {header.rows_upward for header in recording.headers}
+        if len(upward) > 1:
+            raise DataError(
+                "some of the files store the lowest row first, others the top one: give frames.flips, or one sample "
+                "for each kind of file"
+            )
+        flips = ("y",) if upward == {True} else ()
+    return replace(recording, flips=tuple(flips))
+
+
+def stated_optics(
+    recording: Recording, system: SystemLike, channel: str | None
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
+    """What is known of the optics, ``{name: {"value", "origin"}}``, and where file and config differ.
+
+    The config wins. A difference counts from 1 % (wavelengths 2 %: filters have a width).
+
+    Raises:
+        DataError: a number that the system needs is in neither; all such are named.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    reasons = []
+    in_file = _optics_in_file(recording, channel)
+    for name, tolerance in {"na": 0.01, "index": 0.01, **dict.fromkeys(_WAVELENGTHS, 0.02)}.items():
+        if not hasattr(system.settings.optics, name):
+            continue
+        given, read = getattr(system.settings.optics, name), in_file.get(name)
+        if given is not None:
+            found[name] = {"value": float(given), "origin": "config"}
+        elif read is not None:
+            found[name] = {"value": read, "origin": "file"}
+        if given is not None and read is not None and abs(read / given - 1) > tolerance:
+            message = (
+                f"the file states {name} = {read:g}, the config optics.{name} = {given:g}, which is used: "
+                "check which is right"
+            )
+            reasons.append(_warn(f"{name}_differs", message))
+    missing = [f"optics.{name}" for name in system.needed_optics if name not in found]
+    if missing:
+        raise DataError(f"{', '.join(missing)}: neither in the config nor in the file: give it in the config")
+    na, index = (found[name]["value"] if name in found else None for name in ("na", "index"))
+    if na is not None and index is not None and na >= index:
+        raise DataError(
+            f"na = {na:g} ({found['na']['origin']}) must be below the refractive index = {index:g} "
+            f"({found['index']['origin']}): correct optics.na or optics.index"
+        )
+    return found, reasons
+
+
+_WAVELENGTHS = ("emission_wavelength_um", "excitation_wavelength_um")
+
+
+def _optics_in_file(recording: Recording, channel: str | None) -> dict[str, float]:
+    """What the first file that states anything says of the optics, for the channel that is read."""
+    for header in recording.headers:
+        index = 0 if channel in (None, "all") else channel_index(header, str(channel))
+        single = header.axes.get("C", 1) == 1 or channel not in (None, "all")
+        own = header.channel_optics[index] if single and index < len(header.channel_optics) else {}
+        if header.optics or own:
+            return {**header.optics, **own}
+    return {}
+
+
 @dataclass(frozen=True)
 class _Choice:
     """Which planes make up the frames, and when they were taken."""
@@ -163,11 +259,11 @@ class _Units:
 def _choose(recording: Recording, system: SystemLike, channel: str | None, acquisitions: str | None) -> _Choice:
     frame_axes = dict(system.frame_axes)
     planes, labels, name = select_planes(recording, channel)
-    order = _order(recording, system, planes.size, labels)
+    order, order_origin = _order(recording, system, planes.size, labels)
     reasons = _channels(recording, labels, order) if channel is None else []
-    reasons += _compared(labels, order, planes.size)
+    reasons += _compared(labels, order, planes.size, system.axis_labels)
     table = planes[order.table(frame_axes)]
-    times, origin, notes = _times(recording, system, table)
+    times, origin, notes = _times(recording, system, table, list(order.axes))
     shifts = getattr(system.settings.frames, "orientation_from_acquisition", None)
     if shifts is not None and any(shifts):
         text = (
@@ -179,6 +275,7 @@ def _choose(recording: Recording, system: SystemLike, channel: str | None, acqui
     index = np.moveaxis(np.broadcast_to(composed, (*table.shape[1:], composed.shape[-1])), -1, 0)
     about = {
         "order": " ".join(order.axes),
+        "order_origin": order_origin,
         "dropped_planes": order.dropped,
         "recorded_acquisitions": order.axes["t"],
         "channel": name if name is not None else channel,
@@ -218,17 +315,38 @@ def _said(labels: Mapping[str, int]) -> str:
     return ", ".join(f"{a} = {n}" for a, n in labels.items()) or "nothing (one plane)"
 
 
-def _order(recording: Recording, system: SystemLike, count: int, labels: Mapping[str, int]) -> PlaneOrder:
+def _order(recording: Recording, system: SystemLike, count: int, labels: Mapping[str, int]) -> tuple[PlaneOrder, str]:
+    """The order of the planes and where it comes from: ``config``, the labels of the ``file``, or the ``instrument``.
+
+    Raises:
+        UnknownOrder: neither tells it.
+        DataError: the planes do not fit it, or a channel must be chosen first.
+    """
     frames, axes = system.settings.frames, dict(system.frame_axes)
-    if not frames.order:
-        names = recording.stated("channels")
-        raise DataError(
+    if frames.order:
+        return plane_order(count, parse_order(frames.order, axes, frames.planes), axes, frames.planes), "config"
+    without_channels = {a: n for a, n in labels.items() if a != "C"}
+    names, origin = order_of_labels(without_channels, axes, frames.planes, system.axis_labels), "file"
+    if names is None and system.usual_order:
+        names, origin = parse_order(system.usual_order, axes, frames.planes), "instrument"
+    if names is None:
+        stated = recording.stated("channels")
+        raise UnknownOrder(
             f"frames.order is missing: {count} planes, of which the file says {_said(labels)}"
-            f"{f', channels {channel_names(recording.headers[0])}' if names else ''}; one acquisition has "
+            f"{f', channels {channel_names(recording.headers[0])}' if stated else ''}; one acquisition has "
             f"{_said({**axes, 'z': frames.planes})}. The order is never guessed: give it, slowest axis first, "
             f"e.g. {examples(axes, frames.planes)}"
         )
-    return plane_order(count, parse_order(frames.order, axes, frames.planes), axes, frames.planes)
+    if labels.get("C", 1) > 1:
+        raise _channel_missing(recording, labels)
+    return plane_order(count, names, axes, frames.planes), origin
+
+
+def _channel_missing(recording: Recording, labels: Mapping[str, int]) -> DataError:
+    return DataError(
+        f"the file has {labels['C']} channels ({_said(labels)}): give `channel`, one of "
+        f"{channel_names(recording.headers[0])} (or `all`: every plane, whatever the labels say, and frames.order)"
+    )
 
 
 def _channels(recording: Recording, labels: Mapping[str, int], order: PlaneOrder) -> list[dict[str, str]]:
@@ -238,20 +356,18 @@ def _channels(recording: Recording, labels: Mapping[str, int], order: PlaneOrder
         return []
     run = run_of("C", labels, order)
     if run is None:
-        raise DataError(
-            f"the file has {count} channels ({_said(labels)}), which are not the frames of the order "
-            f"{' '.join(order.axes)!r}: give `channel`, one of {channel_names(recording.headers[0])} "
-            "(or `all`: every plane, whatever the labels say)"
-        )
+        raise _channel_missing(recording, labels)
     if "t" in run:
         message = f"the file labels {count} channels, taken as times: give `channel` if they are colours"
         return [_warn("channels_as_time", message)]
     return []
 
 
-def _compared(labels: Mapping[str, int], order: PlaneOrder, count: int) -> list[dict[str, str]]:
+def _compared(
+    labels: Mapping[str, int], order: PlaneOrder, count: int, axis_labels: Mapping[str, str]
+) -> list[dict[str, str]]:
     reasons = []
-    differences = contradictions(labels, order)
+    differences = contradictions(labels, order, axis_labels)
     if differences:
         text = f"{'; '.join(differences)}. The order {' '.join(order.axes)!r} is used: check frames.order"
         reasons.append(_warn("labels_differ", text))
@@ -265,7 +381,9 @@ def _compared(labels: Mapping[str, int], order: PlaneOrder, count: int) -> list[
     return reasons
 
 
-def _times(recording: Recording, system: SystemLike, table: np.ndarray) -> tuple[np.ndarray, str, list[dict[str, str]]]:
+def _times(
+    recording: Recording, system: SystemLike, table: np.ndarray, order: Sequence[str]
+) -> tuple[np.ndarray, str, list[dict[str, str]]]:
     """Times of all recorded acquisitions: those of the file if every plane has one, else the system's."""
     start, exposure = recording.joined("plane_start_s"), recording.joined("exposure_s")
     notes = []
@@ -275,8 +393,40 @@ def _times(recording: Recording, system: SystemLike, table: np.ndarray) -> tuple
             return middle[table], "read", []
         message = "the file's plane times do not grow from plane to plane and are not used: check the export"
         notes.append(_warn("times_unusable", message))
-    times, origin = system.times(table.shape[0])
-    return np.asarray(times, dtype=np.float64), origin, notes
+    points = _time_points(recording, table)
+    if points is None:
+        times, origin = system.times(table.shape[0], order)
+        return np.asarray(times, dtype=np.float64), origin, notes
+    within, origin = system.times(1, order)
+    within = np.asarray(within, dtype=np.float64)
+    if len(points) > 1:
+        wait, longest = float(np.diff(points).min()), float(np.ptp(within))
+        if origin == "assumed":  # the frames fill the interval
+            within = within * (wait / within.size)
+        elif longest >= wait:
+            raise DataError(
+                f"the file starts an acquisition every {wait:g} s, but by exposure_s and the delays one takes "
+                f"{longest:g} s: correct them in `frames`"
+            )
+    return within + points.reshape(-1, *[1] * (within.ndim - 1)), origin, notes
+
+
+def _time_points(recording: Recording, table: np.ndarray) -> np.ndarray | None:
+    """Start of every acquisition, s, where the file tells it and its time points are the acquisitions."""
+    if len(recording.files) != 1:
+        return None
+    header = recording.files[0].header
+    points = header.time_point_s
+    if points is None or len(points) < table.shape[0] or len(points) != header.axes.get("T", 1):
+        return None
+    whole = np.arange(header.planes).reshape(tuple(header.axes.values()))
+    moment = np.moveaxis(whole, list(header.axes).index("T"), 0) if "T" in header.axes else whole[None]
+    of_plane = np.empty(header.planes, int)
+    of_plane[moment.reshape(len(points), -1)] = np.arange(len(points))[:, None]
+    by_acquisition = of_plane[table.reshape(table.shape[0], -1)]
+    if np.any(by_acquisition != np.arange(table.shape[0])[:, None]) or not is_monotonic(points):
+        return None
+    return np.asarray(points - points[0], dtype=np.float64)[: table.shape[0]]
 
 
 def _compose(chosen: np.ndarray, shifts: Sequence[int] | None, system: SystemLike) -> np.ndarray:

@@ -13,6 +13,10 @@ from nstm.acquisition import DataError
 from nstm.io.files import spans
 
 
+class UnknownOrder(DataError):
+    """Neither the config nor the file tells how the planes follow each other."""
+
+
 @dataclass(frozen=True)
 class PlaneOrder:
     """Axes of the planes in the file, slowest first, with their lengths; and what does not fill an acquisition."""
@@ -100,8 +104,34 @@ def run_of(axis: str, labels: Mapping[str, int], order: PlaneOrder) -> list[str]
     return [n for n, (low, high) in inside.items() if step <= low and high <= end]
 
 
-def contradictions(labels: Mapping[str, int], order: PlaneOrder) -> list[str]:
-    """Where the file's own labels T and Z (longer than 1) say otherwise than the stated order, in words.
+def order_of_labels(
+    labels: Mapping[str, int], frame_axes: Mapping[str, int], planes: int, axis_labels: Mapping[str, str]
+) -> tuple[str, ...] | None:
+    """The order that the labels of a file state by themselves; ``None`` where they do not tell all axes apart.
+
+    Args:
+        labels: axes of the planes as the file calls them, slowest first.
+        frame_axes: name and length of the frame axes.
+        planes: number of z planes of an acquisition.
+        axis_labels: what files call the frame axes (``R``: orientation, ``H``: phase).
+    """
+    # what a file only counts (I, Q) is time where all else is labelled; the lengths tell whether it is
+    names = {"file": "t", "T": "t", "I": "t", "Q": "t", "Z": "z", **axis_labels}
+    long = [a for a, n in labels.items() if n > 1]
+    if not all(a in names for a in long):
+        return None
+    told = [names[a] for a in long]
+    lengths = {**frame_axes, "z": planes}
+    if any(math.prod(labels[a] for a in long if names[a] == axis) != n for axis, n in lengths.items()):
+        return None
+    order = tuple(dict.fromkeys(told))
+    if [a for i, a in enumerate(told) if i == 0 or told[i - 1] != a] != list(order):
+        return None
+    return order if "t" in order else ("t", *order)
+
+
+def contradictions(labels: Mapping[str, int], order: PlaneOrder, axis_labels: Mapping[str, str]) -> list[str]:
+    """Where the file's own labels (of T, Z and the frame axes, longer than 1) say otherwise than the order, in words.
 
     A single label over all planes of a file ("27 slices") only counts them and contradicts nothing, and frames
     that a microscope stores as slices are the rule; time taken for slices or slices for time is worth a word.
@@ -110,7 +140,7 @@ def contradictions(labels: Mapping[str, int], order: PlaneOrder) -> list[str]:
     if len(long.keys() - {"file"}) < 2:
         return []
     found = []
-    for label, axis in (("T", "t"), ("Z", "z")):
+    for label, axis in {"T": "t", "Z": "z", **axis_labels}.items():
         run = run_of(label, long, order) if label in long else [axis]
         stored_as_slices = label == "Z" and run is not None and "t" not in run
         if run != [axis] and not stored_as_slices:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,13 @@ MAX_TEXT = 240
 DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32", "float64")
 #: Pixel sizes outside are no statement about a microscope (72 dpi, "1 pixel per inch"), um.
 PIXEL_UM_RANGE = (0.001, 20.0)
+#: What may be read of the optics, by the names of the settings, and what is believed of it.
+OPTICS_RANGE = {
+    "na": (0.02, 2.0),
+    "index": (1.0, 2.5),
+    "emission_wavelength_um": (0.2, 2.0),
+    "excitation_wavelength_um": (0.2, 2.0),
+}
 
 _SIGNATURES = (
     (b"\x89PNG", "a PNG image"),
@@ -41,13 +48,19 @@ _SIGNATURES = (
     (b"%PDF", "a PDF document"),
     (b"ZISRAWFILE", "a Zeiss CZI file"),
     (b"\xda\xce\xbe\x0a", "a Nikon ND2 file"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 file (or an ND2 file of NIS-Elements 2: save it anew as ND2)"),
     (b"\x93NUMPY", "a NumPy array"),
 )
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself, without its pixels."""
+    """What a file says about itself, without its pixels.
+
+    Axes of planes are named T (time), Z (section), C (channel), R (orientation of the pattern), H (phase of the
+    pattern), I (planes that the file only counts), or whatever else the file calls them. Where a file states R or H,
+    or T and Z apart, that is taken for the order of its frames.
+    """
 
     path: Path
     format: str
@@ -59,7 +72,11 @@ class Header:
     z_step_um: float | None = None
     plane_start_s: np.ndarray | None = None  # (planes,), s
     exposure_s: np.ndarray | None = None  # (planes,), s; only with plane_start_s
+    time_point_s: np.ndarray | None = None  # (T,), s, start of each time point, where planes have no times of their own
     channels: tuple[str, ...] = ()  # names along the axis C
+    optics: Mapping[str, float] = field(default_factory=dict)  # keys of OPTICS_RANGE; through `believable_optics`
+    channel_optics: tuple[Mapping[str, float], ...] = ()  # the same for each channel
+    rows_upward: bool = False  # whether the first row stored is the lowest, as in MRC
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -101,6 +118,37 @@ class Reader(Protocol):
             DataError: not whole, not usable, or no such position.
         """
         ...
+
+
+class PositionUnknown(DataError):
+    """A file holds several images and it is not said which one is meant; ``positions`` are their names."""
+
+    def __init__(self, message: str, positions: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.positions = tuple(positions)
+
+
+def picked(path: Path, names: Sequence[str], position: str | None) -> int:
+    """Number of the image in a file that ``position`` names, by its name or number.
+
+    Raises:
+        PositionUnknown: several images and none named.
+        DataError: no such image.
+    """
+    listed = ", ".join(f"{i}: {clean_text(n, 40)!r}" for i, n in enumerate(names[:20]))
+    if position is None:
+        if len(names) > 1:
+            text = f"{shown(path)}: {len(names)} images (positions) in the file: give `position`, one of {listed}"
+            unique = [n if n and list(names).count(n) == 1 else str(i) for i, n in enumerate(names)]
+            raise PositionUnknown(text, unique)
+        return 0
+    if list(names).count(position) == 1:
+        return list(names).index(position)
+    if position.isdecimal() and int(position) < max(1, len(names)):
+        return int(position)
+    raise DataError(
+        f"{shown(path)}: no position {clean_text(position)!r} in the file: allowed {listed or '0 (it holds one image)'}"
+    )
 
 
 def describe(head: bytes) -> str:
@@ -160,3 +208,13 @@ def believable_pixel(y_um: float | None, x_um: float | None) -> tuple[float, flo
     if y_um is None or x_um is None or not (low <= y_um <= high and low <= x_um <= high):
         return None
     return float(y_um), float(x_um)
+
+
+def believable_optics(values: Mapping[str, float | None]) -> dict[str, float]:
+    """The entries of ``values`` that are possible for a microscope (OPTICS_RANGE); the others are left out."""
+    found = {}
+    for name, (low, high) in OPTICS_RANGE.items():
+        value = values.get(name)
+        if value is not None and low <= value <= high:
+            found[name] = float(value)
+    return found

@@ -1,16 +1,15 @@
 """OME-Zarr stores (NGFF 0.5, zarr v3): the raw frames of a sample and the time-lapse results.
 
 The NGFF metadata are written by ome-zarr. The array is made here and not by its ``write_image``, which has no
-way to take results one time at a time as they are computed; one shard is one acquisition or time and is written
-in one piece by one writer (two writers of a shard lose data silently). Beside ``"ome"`` a block ``"nstm"`` holds
-what NGFF has no place for.
+way to take frames or results as they are read or computed; see :mod:`nstm.io.shards`. Beside ``"ome"`` a block
+``"nstm"`` holds what NGFF has no place for.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,17 @@ import xarray as xr
 import zarr
 from ome_zarr.format import FormatV05
 from ome_zarr.writer import write_multiscales_metadata
-from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore
 
 from nstm.acquisition import DataError, make_acquisitions
 from nstm.io.jsonfile import plain
 from nstm.io.protocol import shown
+from nstm.io.shards import Place, codec, files_per_time, missing_shards, shard_shape, write_shards
 from nstm.io.whole import replace_whole
 
 __all__ = [
     "SCHEMA",
+    "is_raw",
     "open_raw",
     "open_timelapse",
     "raw_status",
@@ -46,16 +46,23 @@ _REMEDY = "delete it and run the workflow again"
 StorePath = str | os.PathLike[str]
 
 
-def write_raw(path: StorePath, acquisitions: xr.Dataset, provenance: Mapping[str, Any]) -> None:
-    """Write the frames of a sample as ``raw.ome.zarr``, one acquisition after another.
+def write_raw(
+    path: StorePath,
+    acquisitions: xr.Dataset,
+    provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+    beside: Callable[[float], None] | None = None,
+) -> None:
+    """Write the frames of a sample as ``raw.ome.zarr``, shard after shard.
 
     Axes are ``t raw z y x``; ``raw`` is the frame axes flattened, the last fastest. The times stand in an array
-    ``times (t, raw, z)``, s. Memory: one acquisition.
+    ``times (t, raw, z)``, s. Memory: see :data:`nstm.io.shards.SHARD_BYTES`.
 
     Args:
         path: the store, replaced if it exists, whole or not at all.
         acquisitions: see :mod:`nstm.acquisition`.
-        provenance: JSON-able; where the frames come from (files, hashes, versions, optics).
+        provenance: JSON-able; where the frames come from (files, hashes, versions, optics). A function is called
+            when all frames are written.
+        beside: called in another thread with the share of the frames that have been read, while they are written.
 
     Raises:
         DataError: the frames cannot be read.
@@ -64,28 +71,31 @@ def write_raw(path: StorePath, acquisitions: xr.Dataset, provenance: Mapping[str
     frames, time = acquisitions["frames"], acquisitions["time"]
     count, lead, sides = frames.sizes["t"], frames.shape[1:-3], frames.shape[-3:]
     attrs = acquisitions.attrs
-    reasons = list(attrs["source"].get("reasons", []))
-    block = {
-        "schema": SCHEMA,
-        "status": "warn" if reasons else "pass",
-        "reasons": reasons,
-        "frame_axes": [[name, frames.sizes[name]] for name in attrs["frame_axes"]],
-        "pixel_um": attrs["pixel_um"],
-        "z_step_um": attrs["z_step_um"],
-        "time_origin": attrs["time_origin"],
-        "source": attrs["source"],
-        "provenance": dict(provenance),
-    }
     shape = (count, math.prod(lead), *sides)
+    shards = shard_shape(shape, frames.dtype.itemsize)
     with replace_whole(path) as temporary:
         group = _new_group(temporary)
-        starts = time.values.reshape(count, -1).min(axis=1)
-        _write_metadata(group, _RAW_AXES, _scale(starts, attrs["z_step_um"], attrs["pixel_um"]), "raw", block)
-        array = _new_array(group, shape, frames.dtype, [axis[0] for axis in _RAW_AXES])
-        for t in range(count):
-            array[t] = np.asarray(frames[t].data).reshape(shape[1:])
+        array = _new_array(group, shape, shards, frames.dtype, [axis[0] for axis in _RAW_AXES])
+        write_shards(array, _reader(frames, shape), beside)
         times = time.values.reshape(shape[:3])
-        group.create_array("times", data=times, dimension_names=["t", "raw", "z"]).attrs["unit"] = "second"
+        names = ["t", "raw", "z"]
+        stored = group.create_array("times", data=times, chunks=times.shape, dimension_names=names, fill_value=math.nan)
+        stored.attrs["unit"] = "second"
+        reasons = list(attrs["source"].get("reasons", []))
+        block = {
+            "schema": SCHEMA,
+            "status": "warn" if reasons else "pass",
+            "reasons": reasons,
+            "frame_axes": [[name, frames.sizes[name]] for name in attrs["frame_axes"]],
+            "pixel_um": attrs["pixel_um"],
+            "z_step_um": attrs["z_step_um"],
+            "time_origin": attrs["time_origin"],
+            "files_per_acquisition": files_per_time(shape, shards),
+            "source": attrs["source"],
+            "provenance": dict(provenance() if callable(provenance) else provenance),
+        }
+        starts = times.reshape(count, -1).min(axis=1)
+        _write_metadata(group, _RAW_AXES, _scale(starts, attrs["z_step_um"], attrs["pixel_um"]), "raw", block)
 
 
 def write_failed(path: StorePath, reasons: Sequence[Mapping[str, str]]) -> None:
@@ -105,6 +115,15 @@ def raw_status(path: StorePath) -> tuple[str, list[dict[str, str]]]:
     if status not in ("pass", "warn", "fail") or not isinstance(reasons, list) or not all(map(_is_reason, reasons)):
         raise DataError(f"{shown(path)}: no valid status in the store: {_REMEDY}")
     return status, [dict(reason) for reason in reasons]
+
+
+def is_raw(path: StorePath) -> bool:
+    """Whether a store is that of raw frames, or says why there are none; else it is a time-lapse store.
+
+    Raises:
+        DataError: no such store, or not one of ours.
+    """
+    return "status" in _block(path, _open_group(path))
 
 
 def open_raw(path: StorePath) -> xr.Dataset:
@@ -227,19 +246,34 @@ def _new_group(path: Path) -> zarr.Group:
     return zarr.create_group(LocalStore(path), zarr_format=3)
 
 
-def _new_array(group: zarr.Group, shape: tuple[int, ...], dtype: Any, names: list[str]) -> zarr.Array[Any]:
+def _new_array(
+    group: zarr.Group, shape: tuple[int, ...], shards: tuple[int, ...], dtype: Any, names: list[str]
+) -> zarr.Array[Any]:
     dtype = np.dtype(dtype)
     return group.create_array(
         "0",
         shape=shape,
         dtype=dtype,
         chunks=(1, 1, 1, *shape[-2:]),
-        shards=(1, *shape[1:]),
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=dtype.itemsize),
+        shards=shards,
+        compressors=codec(dtype),
         fill_value=dtype.type("nan") if dtype.kind == "f" else 0,
         dimension_names=names,
         config={"write_empty_chunks": True},  # a missing shard is then always a damage, never zeros
     )
+
+
+def _reader(frames: xr.DataArray, shape: tuple[int, ...]) -> Callable[[Place, np.ndarray], None]:
+    """What puts a part of ``frames``, seen as an array of ``shape`` (``t raw z y x``), into memory: plane by plane."""
+    planes = (*(1,) * (frames.ndim - 2), *shape[-2:])
+    lazy = frames.data if isinstance(frames.data, da.Array) else da.from_array(frames.data, chunks=planes, name=False)
+
+    def read(place: Place, out: np.ndarray) -> None:
+        times, *inside = place
+        acquisitions = lazy[times].reshape((len(out), *shape[1:]))
+        da.store(acquisitions[(slice(None), *inside)], out, lock=False)
+
+    return read
 
 
 def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> None:
@@ -251,7 +285,7 @@ def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> 
         if array is None:
             if frame.ndim != 4 or frame.shape[0] != channels:
                 raise ValueError(f"images of shape {frame.shape}, needed (c, z, y, x) with {channels} channels")
-            array = _new_array(group, (count, *frame.shape), np.float32, names)
+            array = _new_array(group, (count, *frame.shape), (1, *frame.shape), np.float32, names)
         if t >= count or frame.shape != array.shape[1:]:
             raise ValueError(f"image {t} of shape {frame.shape} where {array.shape} was begun")
         array[t] = frame
@@ -305,10 +339,11 @@ def _array(path: StorePath, group: zarr.Group, name: str) -> zarr.Array[Any]:
     if not isinstance(array, zarr.Array):
         raise DataError(f"{shown(path)}: the array {name!r} is missing: {_REMEDY}")
     if name == "0":
-        folder = Path(path, "0", "c")
-        missing = [t for t in range(array.shape[0]) if not (folder / str(t)).is_dir()]
+        shards = array.shards or array.chunks
+        missing = missing_shards(Path(path, name), array.shape, shards)
         if missing:
-            raise DataError(f"{shown(path)}: the data of t = {missing[:5]} are missing: {_REMEDY}")
+            named = sorted({first[0] for first in missing})[:5]
+            raise DataError(f"{shown(path)}: the data of t = {named} are missing: {_REMEDY}")
     return array
 
 

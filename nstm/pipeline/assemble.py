@@ -24,6 +24,9 @@ PRODUCTS = {
 }
 
 
+_DISPLACEMENTS = ["displacement_z_um", "displacement_y_um", "displacement_x_um"]
+
+
 def run_assemble(
     params: Mapping[str, Any], raw_store: Path, job_stores: Sequence[Path], product: str, out_store: Path
 ) -> None:
@@ -33,7 +36,8 @@ def run_assemble(
         DataError: the jobs do not cover the sample's times, or a job has no such array.
     """
     stage = Stage.from_params(params)
-    system, raw = stage.system, open_raw(raw_store)
+    raw = open_raw(raw_store)
+    system = stage.system_of(raw)
     axis = time_axis(raw, system.block_axis, params["reconstruction"]["output_times"])
     name, label, transfer = PRODUCTS[product]
     jobs = sorted((_open_job(path) for path in job_stores), key=lambda job: job.attrs["nstm"]["first"])
@@ -57,7 +61,7 @@ def run_assemble(
         pixel_um=raw.attrs["pixel_um"] / system.grid_ratio,
         z_step_um=raw.attrs["z_step_um"],
         label=label,
-        channels=["displacement_y_um", "displacement_x_um"] if product == "motion" else list(system.channels),
+        channels=_DISPLACEMENTS[-jobs[0][name].shape[1] :] if product == "motion" else list(system.channels),
         effective_transfer=transfer,
         flags=_flags(product, axis.acquisition, records),
         provenance=lineage(raw, params),

@@ -27,7 +27,8 @@ def run_conventional(
     12, 790, 2021), and the label says so.
     """
     stage = Stage.from_params(params)
-    system, raw = stage.system, open_raw(raw_store)
+    raw = open_raw(raw_store)
+    system = stage.system_of(raw)
     baseline = system.baselines[product]
     calibrations = read_json(illumination_json)["acquisitions"]
     usable = [c["status"] != "fail" for c in calibrations]

@@ -57,8 +57,9 @@ def run_evaluate(
     if truth_store is not None and consensus is not None and images:
         named = stage.sample.truth is not None and not os.path.isabs(stage.sample.truth)
         try:
-            truth = _Truth(open_timelapse(truth_store), still=named, tolerance_s=half_interval(open_raw(raw_store)))
-            methods, common = against_truth(images, truth, stage.system.cutoff(consensus))
+            raw = open_raw(raw_store)
+            truth = _Truth(open_timelapse(truth_store), still=named, tolerance_s=half_interval(raw))
+            methods, common = against_truth(images, truth, stage.system_of(raw).cutoff(consensus))
         except DataError as error:
             unusable = [reason("warn", "truth", f"no figures against the truth: {error}")]
     first = next(iter(images.values()), None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
+import xarray as xr
 from pydantic import Field, ValidationError
 
 from nstm.acquisition import DataError
@@ -32,11 +33,11 @@ from nstm.systems.base import ImagingSystem, registered
 #: Raised by hand when the results of a stage change for the same settings; a release alone reruns nothing.
 NUMERICS: dict[str, int] = {
     "simulate": 1,
-    "inspect": 1,
-    "convert": 1,
+    "inspect": 2,
+    "convert": 2,
     "quality": 1,
     "illumination": 1,
-    "reconstruct": 1,
+    "reconstruct": 2,
     "conventional": 1,
     "assemble": 1,
     "evaluate": 1,
@@ -86,10 +87,21 @@ class Stage:
 
     @functools.cached_property
     def system(self) -> ImagingSystem:
-        """The imaging system of the sample."""
+        """The imaging system of the sample as the config describes it."""
+        return self._system({})
+
+    def system_of(self, raw: xr.Dataset) -> ImagingSystem:
+        """The imaging system of the sample, with what the config leaves to the file."""
+        return self._system({name: entry["value"] for name, entry in raw.attrs["source"].get("optics", {}).items()})
+
+    def _system(self, optics: Mapping[str, float]) -> ImagingSystem:
         settings = self._given("system")
         kind = system_class(settings["kind"], Path.cwd())
-        return kind(kind.Settings.model_validate({**settings, "kind": kind.kind}))
+        return kind(
+            kind.Settings.model_validate(
+                {**settings, "kind": kind.kind, "optics": {**settings["optics"], **optics}},
+            )
+        )
 
     @property
     def reconstruction(self) -> Reconstruction:

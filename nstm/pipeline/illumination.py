@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from nstm.acquisition import DataError
 from nstm.io.jsonfile import read_json, write_json
@@ -28,15 +29,15 @@ def run_illumination(params: Mapping[str, Any], raw_store: Path, quality_json: P
         result |= {"status": "fail", "reasons": quality["reasons"]}
     else:
         try:
-            result |= _calibrated(stage.system, raw_store, quality)
+            raw = open_raw(raw_store)
+            result |= _calibrated(stage.system_of(raw), raw, quality)
         except DataError as error:
             reason = {"severity": "fail", "code": "illumination", "message": str(error)}
             result |= {"status": "fail", "reasons": [reason]}
     write_json(out_json, result)
 
 
-def _calibrated(system: ImagingSystem, raw_store: Path, quality: Mapping[str, Any]) -> dict[str, Any]:
-    raw = open_raw(raw_store)
+def _calibrated(system: ImagingSystem, raw: xr.Dataset, quality: Mapping[str, Any]) -> dict[str, Any]:
     offset = np.float32(system.settings.camera.offset)
     own: list[Calibration] = []
     for entry in quality["acquisitions"]:

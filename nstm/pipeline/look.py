@@ -1,51 +1,55 @@
-"""A recording described for a person, with or without the system that it is read as."""
+"""The facts of one recording, with or without a config, or of all samples of an experiment."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from nstm.io.files import open_recording
-from nstm.pipeline.inspect import inspect_sample
+from nstm.pipeline.experiment import Experiment
+from nstm.pipeline.inspect import inspect_file, inspect_sample
+from nstm.pipeline.simulate import case_of
 from nstm.pipeline.single import read_config, single_experiment
-from nstm.pipeline.status import one_line
 
 
-def describe_file(path: str, config: Path | None = None, system: str | None = None) -> tuple[str, bool]:
-    """Lines of text about the headers of ``path``, and whether it can be used.
+def look_at_file(
+    path: str, config: Path | None = None, system: str | None = None, **choice: str | None
+) -> dict[str, Any]:
+    """Facts of a recording.
 
     Args:
         path: file, folder or glob.
         config: config whose system it is checked against; ``None``: only what the file says.
         system: a key of its ``systems:``.
+        choice: ``channel`` and ``position`` as in the sample sheet.
 
     Raises:
-        DataError: nothing there, or no recording.
+        DataError: nothing there, no recording, or a config that cannot be used.
     """
-    if config is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            row = {"path": path}
-            experiment = single_experiment(read_config(config), config.absolute().parent, system, row, Path(folder))
-            stage = experiment.stage(next(iter(experiment.samples)), "inspect")
-            found = inspect_sample(stage.sample, stage.system)
-        hidden = ("schema", "sample", "reasons", "files", "metadata", "optics", "raw_bytes")
-        keys = [key for key in found if key not in hidden]
-        lines = [f"{key}: {one_line(str(found[key]))}" for key in keys if found.get(key) is not None]
-        lines += [f"{r['severity']}: {one_line(r['message'], 1000)}" for r in found["reasons"]]
-        return "\n".join(lines), found["status"] != "fail"
-    recording = open_recording(path)
-    header = recording.headers[0]
-    facts = {
-        "files": len(recording.headers),
-        "format": header.format,
-        "axes": ", ".join(f"{a} = {n}" for a, n in recording.axes.items()) or "one plane",
-        "plane": f"{header.plane_shape[0]} x {header.plane_shape[1]} {header.dtype.name}",
-        "pixel": "not in the file" if header.pixel_um is None else "{:.5g} x {:.5g} um".format(*header.pixel_um),
-        "distance of planes": "not in the file" if header.z_step_um is None else f"{header.z_step_um:.5g} um",
-        "times": "not in the file" if header.plane_start_s is None else f"{header.plane_start_s.size} planes",
-        "channels": ", ".join(header.channels) or "not named",
-    }
-    lines = [f"{name}: {one_line(str(fact))}" for name, fact in facts.items()]
-    lines += [f"warn: {one_line(text, 1000)}" for text in header.warnings]
-    lines += [f"  {one_line(k)}: {one_line(v)}" for k, v in header.metadata.items()]
-    return "\n".join(lines), True
+    if config is None:
+        return inspect_file(path, choice.get("channel"), choice.get("position"))
+    with tempfile.TemporaryDirectory() as folder:
+        row = {"path": path, **{name: value or "" for name, value in choice.items()}}
+        experiment = single_experiment(read_config(config), config.absolute().parent, system, row, Path(folder))
+        stage = experiment.stage(next(iter(experiment.samples)), "inspect")
+        return inspect_sample(stage.sample, stage.system)
+
+
+def look_at_experiment(config: Path) -> list[dict[str, Any]]:
+    """Facts of every sample of an experiment, in the order of its sheet.
+
+    A recording that the workflow has yet to simulate has status ``later``.
+
+    Raises:
+        DataError: the config or the sheet cannot be used.
+    """
+    experiment = Experiment.load(read_config(config), config.absolute().parent)
+    return [_sample_facts(experiment, name) for name in experiment.samples]
+
+
+def _sample_facts(experiment: Experiment, name: str) -> dict[str, Any]:
+    stage = experiment.stage(name, "inspect")
+    if case_of(stage.sample.path) and not Path(stage.sample.path).exists():
+        note = {"severity": "note", "code": "simulated", "message": "the workflow simulates this recording first"}
+        return {"sample": name, "status": "later", "reasons": [note], "missing": []}
+    return inspect_sample(stage.sample, stage.system)

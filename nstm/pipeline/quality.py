@@ -28,7 +28,8 @@ def run_quality(params: Mapping[str, Any], raw_store: str | Path, out_json: str 
     if status == "fail":
         write_json(out_json, {**result, "status": "fail", "reasons": reasons, "motion_px": None, "acquisitions": []})
         return
-    raw, system = open_raw(raw_store), stage.system
+    raw = open_raw(raw_store)
+    system = stage.system_of(raw)
     acquisitions = [
         check_acquisition(
             raw["frames"].isel(t=index).values,

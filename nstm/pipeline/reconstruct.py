@@ -28,7 +28,7 @@ JOB_SCHEMA = 1
 
 @dataclass
 class _Results:
-    """Arrays of one acquisition: ``scene (t, c, z, y, x)``, ``displacement (t, 2, z, y, x)`` um, ``static`` or None."""
+    """Arrays of one acquisition: ``scene (t, c, z, y, x)``, ``displacement (t, d, z, y, x)`` um, ``static`` or None."""
 
     scene: np.ndarray
     displacement: np.ndarray
@@ -47,13 +47,14 @@ def run_reconstruct(
     _prepare_device()
     stage = Stage.from_params(params)
     raw = open_raw(raw_store)
+    system = stage.system_of(raw)
     calibrations = read_json(illumination_json)["acquisitions"]
     settings = stage.reconstruction
-    axis = time_axis(raw, stage.system.block_axis, settings.output_times)
+    axis = time_axis(raw, system.block_axis, settings.output_times)
     results = []
     for index in range(first, last + 1):
         times = axis.times_s[axis.of(index)]
-        results.append(_one(stage.system, settings, raw.isel(t=index), index, calibrations[index], times))
+        results.append(_one(system, settings, raw.isel(t=index), index, calibrations[index], times))
     inside = np.concatenate([axis.of(i) for i in range(first, last + 1)])
     _write(out_store, results, axis.times_s[inside], first, last, lineage(raw, params))
 
@@ -123,7 +124,7 @@ def _one(
     at_rest = empty if settings.static else None
     if static is not None:
         at_rest = np.broadcast_to(static.scene(times_s[:1]), empty.shape)
-    return _Results(fit.scene(times_s), fit.motion(times_s)[:, :, None], at_rest, record)
+    return _Results(fit.scene(times_s), fit.motion(times_s), at_rest, record)
 
 
 def rotating(acquisition: xr.Dataset, block_axis: str, count: int) -> list[int]:

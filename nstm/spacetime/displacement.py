@@ -13,7 +13,7 @@ _ITERATIONS = 30
 
 
 def _at(field: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """``field (2, y, x)`` at ``points (2, n)`` in pixels, linear, held at the edge."""
+    """``field (d, *space)`` at ``points (d, n)`` in pixels, linear, held at the edge."""
     return np.stack([map_coordinates(f, points, order=1, mode="nearest") for f in field])
 
 
@@ -21,12 +21,12 @@ def invert(displacement: np.ndarray, canonical: np.ndarray, start: np.ndarray) -
     """Where canonical points are at a time: ``s`` with ``s + displacement(s) = canonical``, by fixed point.
 
     Args:
-        displacement: ``(2, y, x)``, pixels (backward warp) at that time.
-        canonical: ``(2, n)``, pixels.
-        start: ``(2, n)``, first guess, pixels.
+        displacement: ``(d, *space)``, pixels (backward warp) at that time.
+        canonical: ``(d, n)``, pixels.
+        start: ``(d, n)``, first guess, pixels.
 
     Returns:
-        ``(2, n)``, pixels. The half step keeps the iteration convergent for folds short of a gradient of -2.
+        ``(d, n)``, pixels. The half step keeps the iteration convergent for folds short of a gradient of -2.
     """
     points = start.copy()
     for _ in range(_ITERATIONS):
@@ -41,24 +41,21 @@ def material_displacement(now: np.ndarray, before: np.ndarray, lattice: int = 4)
     """Movement since the earlier time of the structure that now lies at each pixel.
 
     Args:
-        now: ``(2, y, x)``, backward warp at the later time, pixels.
+        now: ``(d, *space)``, backward warp at the later time, pixels.
         before: the same at the earlier time.
         lattice: the inverse is found on every ``lattice``-th pixel and interpolated between; the motion grids are
             coarser than that.
 
     Returns:
-        ``(2, y, x)``, pixels, (y, x); a sample that moved +8 px along x gives +8 there.
+        ``(d, *space)``, pixels; a sample that moved +8 px along x gives +8 there.
     """
     shape = now.shape[1:]
-    rows, columns = (np.unique(np.r_[np.arange(0, n, lattice), n - 1]).astype(float) for n in shape)
-    grid = np.stack(np.meshgrid(rows, columns, indexing="ij")).reshape(2, -1)
+    nodes = [np.unique(np.r_[np.arange(0, n, lattice), n - 1]).astype(float) for n in shape]
+    grid = np.stack(np.meshgrid(*nodes, indexing="ij")).reshape(len(shape), -1)
     moved = grid - invert(before, grid + _at(now, grid), grid)
-    moved = moved.reshape(2, len(rows), len(columns))
-    y, x = (
-        np.interp(np.arange(shape[0]), rows, np.arange(len(rows))),
-        np.interp(np.arange(shape[1]), columns, np.arange(len(columns))),
-    )
-    points = np.stack(np.meshgrid(y, x, indexing="ij")).reshape(2, -1)
+    moved = moved.reshape(len(shape), *map(len, nodes))
+    between = [np.interp(np.arange(n), along, np.arange(len(along))) for n, along in zip(shape, nodes, strict=True)]
+    points = np.stack(np.meshgrid(*between, indexing="ij")).reshape(len(shape), -1)
     return _at(moved, points).reshape(now.shape).astype(np.float32)
 
 
@@ -66,11 +63,11 @@ def trajectories(points: np.ndarray, displacements: np.ndarray) -> np.ndarray:
     """Paths of points of the sample.
 
     Args:
-        points: ``(n, 2)``, pixels (y, x) at the first time.
-        displacements: ``(t, 2, y, x)``, backward warp at each time, pixels.
+        points: ``(n, d)``, pixels at the first time.
+        displacements: ``(t, d, *space)``, backward warp at each time, pixels.
 
     Returns:
-        ``(t, n, 2)``, pixels.
+        ``(t, n, d)``, pixels.
     """
     start = np.asarray(points, dtype=np.float64).T
     canonical = start + _at(displacements[0], start)

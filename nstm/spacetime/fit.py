@@ -5,65 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 from tqdm import tqdm
 
-from nstm.acquisition import DataError
 from nstm.settings import Reconstruction
-from nstm.spacetime.multigrid import MotionGrids, SceneGrids
-from nstm.spacetime.warp import warp
-from nstm.systems.base import ForwardModel
+from nstm.spacetime.renderer import Parameters, Renderer
 
 #: Steps of one dispatch to the device; between dispatches the loss is looked at.
 CHUNK = 20
-#: Coefficients of scene and motion by level, and corrections of the calibration by name.
-Parameters = dict[str, Any]
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-15)
 
 
 class FitError(RuntimeError):
     """The optimisation broke down; the message names the step."""
-
-
-class Renderer(eqx.Module):
-    """Frames from coefficients: the canonical scene rendered once, warped to every time, seen by the instrument."""
-
-    scene: SceneGrids
-    motion: MotionGrids
-    in_time: list[Array]
-    model: ForwardModel
-    moves: bool = eqx.field(static=True, default=True)
-
-    def seen(
-        self,
-        canonical: Float[Array, "c y x"],
-        nodes: Float[Array, "nk 2 j i"],
-        offsets: dict[str, Array],
-        which: Int[Array, "n"],
-    ) -> Float[Array, "n z v u"]:
-        """The measurements ``which`` of the canonical scene under the displacement ``nodes`` of their times."""
-        if self.moves:
-            moved = warp(canonical, self.motion.spread(nodes))
-        else:
-            moved = jnp.broadcast_to(canonical, (len(nodes), *canonical.shape))
-        model = self.model.corrected(offsets)
-        return model.render(moved.reshape(len(which), -1, moved.shape[1], 1, *moved.shape[2:]), which)
-
-    def unfolded(self, parameters: Parameters, alpha: Array) -> tuple[Array, Array]:
-        """Canonical scene, and displacement nodes ``(m, k, 2, j, i)`` at the times of every measurement."""
-        nodes = self.motion.nodes(parameters["motion"], self.in_time, alpha)
-        return self.scene.render(parameters["scene"], alpha), nodes.reshape(*self.model.times.shape, *nodes.shape[1:])
-
-    def zeros(self) -> Parameters:
-        """An empty scene at rest."""
-        return {"scene": self.scene.zeros(), "motion": self.motion.zeros(), "illumination": self.model.offsets()}
 
 
 @dataclass(frozen=True)
@@ -86,33 +46,10 @@ class Trace:
     snapshots: dict[int, Parameters]
 
 
-def make_renderer(model: ForwardModel, settings: Reconstruction) -> Renderer:
-    """The representation of ``settings`` in front of a forward model.
-
-    Raises:
-        DataError: the scene has more than one plane (the multigrid engine is for single planes).
-    """
-    channels, planes, *shape = model.scene_shape
-    if planes != 1:
-        raise DataError(f"the scene has {planes} planes; the multigrid engine reconstructs single planes")
-    grids = settings.multigrid
-    times = np.asarray(model.times, np.float64)
-    intervals = grids.motion_time_nodes or min(4, max(2, round(times.shape[0] / 4)))
-    motion = MotionGrids((shape[0], shape[1]), intervals, grids)
-    tau = relative_times(times.reshape(-1), times)
-    return Renderer(SceneGrids(channels, (shape[0], shape[1]), grids), motion, motion.in_time(tau), model)
-
-
 def _at_once(frames: int, wanted: int | None) -> int:
     """Frames rendered together: the largest divisor up to the wish; one on a CPU (cache), all on an accelerator."""
     limit = wanted or (1 if jax.default_backend() == "cpu" else frames)
     return max(n for n in range(1, min(limit, frames) + 1) if frames % n == 0)
-
-
-def relative_times(times: np.ndarray, frame_times: np.ndarray) -> np.ndarray:
-    """Times as a share of the acquisition, 0 at its first and 1 at its last frame."""
-    first, last = frame_times.min(), frame_times.max()
-    return np.zeros_like(times) if last == first else (times - first) / (last - first)
 
 
 @eqx.filter_jit(donate="all-except-first")
@@ -129,8 +66,8 @@ def _advance(
     share = weights / jnp.sum(weights)
     everything = jnp.arange(len(data)).reshape(-1, at_once)
 
-    def group(canonical: Array, nodes: Array, offsets: dict, which: Array) -> tuple[Array, Array]:
-        residual = renderer.seen(canonical, nodes.reshape(-1, *nodes.shape[2:]), offsets, which) - data[which]
+    def misfit(moved: Array, offsets: dict, which: Array) -> tuple[Array, Array]:
+        residual = renderer.seen(moved, offsets, which) - data[which]
         by_frame = jnp.mean(residual**2, axis=tuple(range(1, residual.ndim)))
         return jnp.sum(share[which] * by_frame), by_frame
 
@@ -140,22 +77,26 @@ def _advance(
         return schedule["scene_smoothness"] * canonical.size / data.size * bends + schedule["nonnegativity"] * below
 
     def gradient(parameters: dict, alpha: Array) -> tuple[dict, Array]:
-        # Frames are summed group by group with their gradients, so that one group's buffers fit the cache.
+        # The scene is packed once; frames are summed group by group with their gradients, in place, so that one
+        # group's buffers fit the cache.
         (canonical, nodes), pull_back = jax.vjp(
             lambda p: renderer.unfolded(p, alpha), {k: parameters[k] for k in ("scene", "motion")}
         )
+        packed = renderer.packed(canonical)
 
-        def one(total: tuple[Array, dict], which: Array) -> tuple[tuple[Array, dict], tuple[Array, Array]]:
-            (_, by_frame), (g_scene, g_nodes, g_offsets) = jax.value_and_grad(group, (0, 1, 2), has_aux=True)(
-                canonical, nodes[which], parameters["illumination"], which
-            )
-            return jax.tree.map(jnp.add, total, (g_scene, g_offsets)), (g_nodes, by_frame)
+        def one(totals: tuple[Array, dict], which: Array) -> tuple[tuple[Array, dict], tuple[Array, Array]]:
+            moved, back = renderer.moved(packed, nodes[which])
+            slope = jax.value_and_grad(misfit, (0, 1), has_aux=True)
+            (_, by_frame), (g_moved, g_offsets) = slope(moved, parameters["illumination"], which)
+            total, g_nodes = back(totals[0], g_moved)
+            return (total, jax.tree.map(jnp.add, totals[1], g_offsets)), (g_nodes, by_frame)
 
-        start = jax.grad(prior)(canonical)
-        zero = jax.tree.map(jnp.zeros_like, parameters["illumination"])
-        (g_scene, g_offsets), (g_nodes, by_frame) = jax.lax.scan(one, (start, zero), everything)
+        zero = jnp.zeros_like(packed), jax.tree.map(jnp.zeros_like, parameters["illumination"])
+        (g_packed, g_offsets), (g_nodes, by_frame) = jax.lax.scan(one, zero, everything)
         g_nodes = g_nodes.reshape(nodes.shape)
         g_nodes += schedule["smoothness"] * jax.grad(renderer.motion.roughness)(nodes)
+        g_nodes += schedule["steadiness"] * jax.grad(renderer.unsteadiness)(nodes)
+        g_scene = renderer.unpacked(g_packed) + jax.grad(prior)(canonical)
         return {**pull_back((g_scene, g_nodes))[0], "illumination": g_offsets}, by_frame.reshape(-1)
 
     def body(i: Array, carry: tuple) -> tuple:
@@ -173,21 +114,6 @@ def _advance(
     history = jnp.zeros((CHUNK, data.shape[0]), jnp.float32)
     parameters, moments, history = jax.lax.fori_loop(0, count, body, (parameters, moments, history))
     return parameters, moments, step + count, history
-
-
-@eqx.filter_jit
-def predict(
-    renderer: Renderer, parameters: Parameters, shift: Float[Array, "2"] | None = None
-) -> Float[Array, "m z v u"]:
-    """Predicted measurements with every level open; ``shift`` moves the scene by result pixels (y, x)."""
-    canonical, nodes = renderer.unfolded(parameters, jnp.float32(1.0))
-    if shift is not None:
-        nodes = nodes - shift[:, None, None]
-
-    def one(i: Array) -> Array:
-        return renderer.seen(canonical, nodes[i], parameters["illumination"], i[None])[0]
-
-    return jax.lax.map(one, jnp.arange(len(nodes)))
 
 
 def fit(
@@ -209,7 +135,8 @@ def fit(
         settings: steps, rates and grids.
         weights: ``(m,)``, 0 leaves a frame out; default all 1.
         move: False fits a sample at rest with otherwise equal settings.
-        noise_variance: of ``data``; the unit of the prior on the scene's curvature, none when it is not known.
+        noise_variance: of ``data``; the unit of the priors on the scene's curvature and on the motion, which are none
+            when it is not known.
         snapshots: steps after which the coefficients are kept (rounded up to a whole dispatch).
         progress: label of a progress bar on standard error; ``None``: no bar.
 
@@ -223,7 +150,8 @@ def fit(
         "scene": grids.scene_rate,
         "motion": grids.motion_rate,
         "illumination": settings.illumination_rate,
-        "smoothness": grids.motion_smoothness,
+        "smoothness": grids.motion_smoothness * (noise_variance or 0.0),
+        "steadiness": grids.motion_steadiness * (noise_variance or 0.0),
         "nonnegativity": grids.scene_nonnegativity,
         "scene_smoothness": grids.scene_smoothness * (noise_variance or 0.0),
     }

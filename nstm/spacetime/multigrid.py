@@ -7,7 +7,10 @@ pixels; the motion is the same with a time axis, piecewise linear. The windows `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -38,112 +41,156 @@ def geometric(first: float, last: float, levels: int) -> list[int]:
     return [max(1, round(v)) for v in np.geomspace(first, last, levels)] if levels > 1 else [max(1, round(last))]
 
 
-def _sides(cells: int, shape: tuple[int, int]) -> tuple[int, int]:
-    """Cells along y and x when the longer side has ``cells``: cells are square, every side has at least one."""
-    longest = max(shape)
-    return max(1, round(cells * shape[0] / longest)), max(1, round(cells * shape[1] / longest))
+def sides(cells: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Cells along each axis when the longest side has ``cells``: cells are cubes, every side has at least one."""
+    return tuple(max(1, round(cells * n / max(shape))) for n in shape)
+
+
+def spread(values: Array, matrices: Sequence[Array | None]) -> Array:
+    """Apply a matrix ``(points, nodes)`` along each of the last axes; ``None`` leaves an axis as it is."""
+    for axis, matrix in zip(range(-len(matrices), 0), matrices, strict=True):
+        if matrix is None:
+            continue
+        if axis == -1:
+            values = values @ matrix.T
+        else:
+            flat = values.reshape(*values.shape[: axis + 1], -1)  # what follows the axis becomes columns
+            values = (matrix @ flat).reshape(*flat.shape[:-2], len(matrix), *values.shape[axis + 1 :])
+    return values
+
+
+def doubled(image: Float[Array, "... y x"], shape: tuple[int, int]) -> Float[Array, "... v u"]:
+    """Linear interpolation from every second pixel (the last beyond the edge where needed) to every pixel."""
+    for axis, n in zip((-2, -1), shape, strict=True):
+        first = jax.lax.slice_in_dim(image, 0, image.shape[axis] - 1, axis=axis)
+        after = jax.lax.slice_in_dim(image, 1, image.shape[axis], axis=axis)
+        between = jnp.stack([first, 0.5 * (first + after)], axis=image.ndim + axis + 1)
+        pairs = between.reshape(*image.shape[: image.ndim + axis], -1, *image.shape[image.ndim + axis + 1 :])
+        last = jax.lax.slice_in_dim(image, image.shape[axis] - 1, image.shape[axis], axis=axis)
+        image = jax.lax.slice_in_dim(jnp.concatenate([pairs, last], axis=axis), 0, n, axis=axis)
+    return image
+
+
+def _half(shape: tuple[int, int]) -> tuple[int, int]:
+    return shape[0] // 2 + 1, shape[1] // 2 + 1
 
 
 class SceneGrids(eqx.Module):
-    """Interpolation of the scene's grids; the finest may be the pixels themselves."""
+    """Interpolation of the scene's grids; the finest may be the pixels themselves.
 
-    rows: list[Float[Array, "y n"] | None]
-    columns: list[Float[Array, "x n"] | None]
-    sides: tuple[tuple[int, int], ...] = eqx.field(static=True)
+    What is coarser than every second (fourth, ...) pixel is summed on those pixels and doubled, which costs far less
+    than interpolating every level to all pixels.
+    """
+
+    matrices: list[tuple[Float[Array, "points nodes"] | None, ...]]  # along z, y, x, for each level
+    shapes: tuple[tuple[int, int, int], ...] = eqx.field(static=True)
+    octaves: tuple[int, ...] = eqx.field(static=True)  # of each level: how often it is doubled
+    lattices: tuple[tuple[int, int], ...] = eqx.field(static=True)  # (y, x) of each octave, finest first
     channels: int = eqx.field(static=True)
 
-    def __init__(self, channels: int, shape: tuple[int, int], settings: Multigrid) -> None:
+    def __init__(self, channels: int, shape: tuple[int, int, int], settings: Multigrid) -> None:
         self.channels = channels
         longest = max(shape)
-        cells = geometric(settings.scene_coarsest * longest, settings.scene_finest * longest, settings.scene_levels)
-        self.rows, self.columns = [], []
-        sides: list[tuple[int, int]] = []
-        y, x = np.linspace(0, 1, shape[0]), np.linspace(0, 1, shape[1])
-        for c in cells:
-            if c >= longest:
-                sides.append(shape)
-                self.rows.append(None)
-                self.columns.append(None)
+        lattices = [shape[1:]]
+        while min(lattices[-1]) > 8:
+            lattices.append(_half(lattices[-1]))
+        self.lattices = tuple(lattices)
+        self.matrices, shapes, octaves = [], [], []
+        for cells in geometric(
+            settings.scene_coarsest * longest, settings.scene_finest * longest, settings.scene_levels
+        ):
+            if cells >= longest:
+                self.matrices.append((None, None, None))
+                shapes.append(shape)
+                octaves.append(0)
                 continue
-            ny, nx = _sides(c, shape)
-            sides.append((ny + 1, nx + 1))
-            self.rows.append(jnp.asarray(interpolation(ny + 1, y)))
-            self.columns.append(jnp.asarray(interpolation(nx + 1, x)))
-        self.sides = tuple(sides)
+            nodes = [n + 1 for n in sides(cells, shape)]
+            octave = max(o for o, lattice in enumerate(lattices) if o == 0 or min(np.subtract(lattice, nodes[1:])) >= 0)
+            octaves.append(octave)
+            shapes.append((nodes[0] if shape[0] > 1 else 1, nodes[1], nodes[2]))
+            along = [np.arange(n) * 2**octave / (full - 1) for n, full in zip(lattices[octave], shape[1:], strict=True)]
+            deep = None if shape[0] == 1 else jnp.asarray(interpolation(nodes[0], np.linspace(0, 1, shape[0])))
+            plane = (jnp.asarray(interpolation(n, at)) for n, at in zip(nodes[1:], along, strict=True))
+            self.matrices.append((deep, *plane))
+        self.shapes, self.octaves = tuple(shapes), tuple(octaves)
 
     def zeros(self) -> list[Array]:
         """Coefficients of an empty scene."""
-        return [jnp.zeros((self.channels, *side), jnp.float32) for side in self.sides]
+        return [jnp.zeros((self.channels, *shape), jnp.float32) for shape in self.shapes]
 
-    def render(self, coefficients: list[Array], alpha: Array) -> Float[Array, "c y x"]:
+    def render(self, coefficients: list[Array], alpha: Array) -> Float[Array, "c z y x"]:
         """The canonical scene."""
         weights = windows(alpha, len(coefficients))
-        scene = jnp.zeros((), jnp.float32)
-        for weight, c, rows, columns in zip(weights, coefficients, self.rows, self.columns, strict=True):
-            c = weight * c
-            scene = scene + (c if rows is None or columns is None else rows @ c @ columns.T)
-        return scene
+        total: Array | None = None
+        for octave in range(max(self.octaves), -1, -1):
+            if total is not None:
+                total = doubled(total, self.lattices[octave])
+            for weight, c, matrices, own in zip(weights, coefficients, self.matrices, self.octaves, strict=True):
+                if own == octave:
+                    part = spread(weight * c, matrices)
+                    total = part if total is None else total + part
+        assert total is not None
+        return total
 
 
 class MotionGrids(eqx.Module):
     """Interpolation of the motion's grids in time and space.
 
     All levels are summed on one grid of nodes, twice as fine as the finest level, which is then interpolated onto
-    the pixels once.
+    the pixels once. A single plane moves along y and x, a volume along z, y and x.
     """
 
-    levels_rows: list[Float[Array, "j n"]]
-    levels_columns: list[Float[Array, "i n"]]
-    rows: Float[Array, "y j"]
-    columns: Float[Array, "x i"]
-    shapes: tuple[tuple[int, int, int], ...] = eqx.field(static=True)
+    levels: list[tuple[Float[Array, "points nodes"], ...]]  # of each level, along the axes of the displacement
+    matrices: tuple[Float[Array, "points nodes"], ...]
+    shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     unit_px: float = eqx.field(static=True)
 
-    def __init__(self, shape: tuple[int, int], time_intervals: int, settings: Multigrid) -> None:
+    def __init__(self, shape: tuple[int, int, int], time_intervals: int, settings: Multigrid) -> None:
+        space = shape if shape[0] > 1 else shape[1:]
         cells = geometric(settings.motion_coarsest_cells, settings.motion_finest_cells, settings.motion_levels)
         times = geometric(1, time_intervals, settings.motion_levels)
-        fine = [2 * n + 1 for n in _sides(max(cells), shape)]
-        j, i = np.linspace(0, 1, fine[0]), np.linspace(0, 1, fine[1])
-        self.levels_rows, self.levels_columns = [], []
-        shapes: list[tuple[int, int, int]] = []
+        fine = [2 * n + 1 for n in sides(max(cells), space)]
+        nodes = [np.linspace(0, 1, n) for n in fine]
+        self.levels, shapes = [], []
         for c, t in zip(cells, times, strict=True):
-            ny, nx = _sides(c, shape)
-            shapes.append((t + 1, ny + 1, nx + 1))
-            self.levels_rows.append(jnp.asarray(interpolation(ny + 1, j)))
-            self.levels_columns.append(jnp.asarray(interpolation(nx + 1, i)))
+            counts = [n + 1 for n in sides(c, space)]
+            shapes.append((t + 1, *counts))
+            self.levels.append(tuple(jnp.asarray(interpolation(n, at)) for n, at in zip(counts, nodes, strict=True)))
         self.shapes = tuple(shapes)
-        self.rows = jnp.asarray(interpolation(fine[0], np.linspace(0, 1, shape[0])))
-        self.columns = jnp.asarray(interpolation(fine[1], np.linspace(0, 1, shape[1])))
-        self.unit_px = float(np.sqrt(shape[0] * shape[1]))
+        self.matrices = tuple(
+            jnp.asarray(interpolation(n, np.linspace(0, 1, full))) for n, full in zip(fine, space, strict=True)
+        )
+        self.unit_px = float(np.sqrt(shape[1] * shape[2]))
 
     def zeros(self) -> list[Array]:
         """Coefficients of a sample at rest."""
-        return [jnp.zeros((2, *s), jnp.float32) for s in self.shapes]
+        return [jnp.zeros((len(self.matrices), *s), jnp.float32) for s in self.shapes]
 
     def in_time(self, tau: np.ndarray) -> list[Array]:
         """Matrices that interpolate each level to the times ``tau`` in [0, 1]."""
         return [jnp.asarray(interpolation(s[0], tau)) for s in self.shapes]
 
-    def render(self, coefficients: list[Array], in_time: list[Array], alpha: Array) -> Float[Array, "m 2 y x"]:
+    def render(self, coefficients: list[Array], in_time: list[Array], alpha: Array) -> Float[Array, "m d *space"]:
         """Displacement of the backward warp in pixels at the times of ``in_time``."""
         return self.spread(self.nodes(coefficients, in_time, alpha))
 
-    def spread(self, nodes: Float[Array, "m 2 j i"]) -> Float[Array, "m 2 y x"]:
+    def spread(self, nodes: Float[Array, "m d *nodes"]) -> Float[Array, "m d *space"]:
         """The displacement between the nodes."""
-        return self.rows @ nodes @ self.columns.T
+        return spread(nodes, self.matrices)
 
-    def nodes(self, coefficients: list[Array], in_time: list[Array], alpha: Array) -> Float[Array, "m 2 j i"]:
+    def nodes(self, coefficients: list[Array], in_time: list[Array], alpha: Array) -> Float[Array, "m d *nodes"]:
         """The displacement on the nodes, in pixels."""
         weights = windows(alpha, len(coefficients))
         total = jnp.zeros((), jnp.float32)
-        for weight, c, t, rows, columns in zip(
-            weights, coefficients, in_time, self.levels_rows, self.levels_columns, strict=True
-        ):
-            at = jnp.tensordot(t, weight * c, axes=(1, 1))  # m 2 n n
-            total = total + rows @ at @ columns.T
+        for weight, c, t, matrices in zip(weights, coefficients, in_time, self.levels, strict=True):
+            total = total + spread(jnp.tensordot(t, weight * c, axes=(1, 1)), matrices)
         return total * self.unit_px
 
-    def roughness(self, nodes: Float[Array, "... j i"]) -> Float[Array, ""]:
+    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, ""]:
         """Mean squared gradient of the displacement (pixels per pixel), a gauge where nothing tells the motion."""
-        pitch_y, pitch_x = (len(m) / max(1, m.shape[1] - 1) for m in (self.rows, self.columns))
-        return jnp.mean((jnp.diff(nodes, axis=-2) / pitch_y) ** 2) + jnp.mean((jnp.diff(nodes, axis=-1) / pitch_x) ** 2)
+        total = jnp.zeros((), jnp.float32)
+        for axis, matrix in zip(range(-len(self.matrices), 0), self.matrices, strict=True):
+            pitch = len(matrix) / max(1, matrix.shape[1] - 1)
+            if matrix.shape[1] > 1:
+                total += jnp.mean((jnp.diff(nodes, axis=axis) / pitch) ** 2)
+        return total

@@ -11,7 +11,8 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.optics.noise import noise_variance
 from nstm.settings import Reconstruction
-from nstm.spacetime.fit import fit, predict
+from nstm.spacetime.fit import fit
+from nstm.spacetime.renderer import predict
 from nstm.spacetime.result import Fit, build_renderer
 from nstm.systems.base import ImagingSystem
 
@@ -70,7 +71,8 @@ def reconstruct(
     weights = np.ones(len(measured), np.float32)
     if held_out is not None:
         weights[held_out] = 0
-    noise = noise_variance(measured[:, 0], pixel, system.passband())
+    noise = noise_variance(measured, pixel, system.passband())
+    noise = None if noise is None else noise.mean(axis=1)
     state, trace = fit(
         renderer,
         measured / scale,

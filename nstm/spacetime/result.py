@@ -16,8 +16,8 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.settings import Reconstruction
 from nstm.spacetime.displacement import determined, material_displacement, trajectories
-from nstm.spacetime.fit import Parameters, Renderer, Trace, make_renderer, predict, relative_times
-from nstm.spacetime.warp import warp
+from nstm.spacetime.fit import Trace
+from nstm.spacetime.renderer import Parameters, Renderer, make_renderer, predict, relative_times
 from nstm.systems.base import ForwardModel, ImagingSystem, registered
 
 #: Standard error of the displacement (camera pixels) above which it counts as not determined.
@@ -66,8 +66,7 @@ class Fit:
         """Canonical scene ``(c, z, y, x)`` after the steps asked for."""
         renderer = self.renderer
         return {
-            step: self.scale
-            * np.asarray(renderer.model.output(_planes(renderer.scene.render(p["scene"], jnp.float32(1)))))
+            step: self.scale * np.asarray(renderer.model.output(renderer.scene.render(p["scene"], jnp.float32(1))))
             for step, p in self.trace.snapshots.items()
         }
 
@@ -81,29 +80,36 @@ class Fit:
             DataError: a time lies outside the acquisition (nothing was measured there).
         """
         renderer = self.renderer
-        moved = warp(self._canonical(renderer), jnp.asarray(self._warp(renderer, times_s)))
-        return np.stack([self.scale * np.asarray(renderer.model.output(_planes(m))) for m in moved])
+        parameters = jax.tree.map(jnp.asarray, self.parameters)
+        return self.scale * np.asarray(renderer.at(parameters, jnp.asarray(self._warp(renderer, times_s))))
 
     def motion(self, times_s: np.ndarray) -> np.ndarray:
-        """Material displacement since the previous of ``times_s``, ``(t, 2, y, x)`` float32, um, (y, x).
+        """Material displacement since the previous of ``times_s``, ``(t, d, z, y, x)`` float32, um.
 
-        The first time has no previous one: NaN. NaN also where the frames do not determine it (empty, textureless).
+        ``d`` is (y, x) for a single plane, (z, y, x) for a volume. The first time has no previous one: NaN. NaN also
+        where the frames do not determine it (empty, textureless).
         """
         renderer = self.renderer
         warps = self._warp(renderer, times_s)
-        result = np.full((len(times_s), 2, *self._output_shape(renderer)), np.nan, np.float32)
+        pitch = self._pitch(renderer)
+        shape = tuple(count for _, count in renderer.model.output_field)
+        result = np.full((len(times_s), len(pitch), *shape), np.nan, np.float32)
         known = self._determined(renderer)
         for i in range(1, len(times_s)):
-            moved = np.asarray(material_displacement(warps[i], warps[i - 1])) * self.output_pixel_um
-            result[i] = np.where(known, self._field(renderer, moved), np.nan)
+            moved = material_displacement(warps[i], warps[i - 1]) * pitch.reshape(-1, *[1] * len(pitch))
+            result[i] = np.where(known, self._field(renderer, moved).reshape(-1, *shape), np.nan)
         return result
 
     def trajectory(self, points_um: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-        """Paths of points of the sample, ``(t, n, 2)`` um (y, x), from their places at the first of ``times_s``."""
+        """Paths of points of the sample, ``(t, n, d)`` um, from their places ``(n, d)`` at the first of ``times_s``.
+
+        ``d`` is (y, x) for a single plane, (z, y, x) for a volume.
+        """
         renderer = self.renderer
-        start = np.asarray(self._start(renderer), float)
-        paths = trajectories(np.asarray(points_um) / self.output_pixel_um + start, self._warp(renderer, times_s))
-        return (paths - start) * self.output_pixel_um
+        pitch = self._pitch(renderer)
+        start = np.array([first for first, _ in renderer.model.output_field[-len(pitch) :]], float)
+        paths = trajectories(np.asarray(points_um) / pitch + start, self._warp(renderer, times_s))
+        return (paths - start) * pitch
 
     def predicted(self) -> np.ndarray:
         """Predicted measurements ``(m, z, v, u)``, counts."""
@@ -141,9 +147,6 @@ class Fit:
             )
         partial.replace(path)
 
-    def _canonical(self, renderer: Renderer) -> jax.Array:
-        return renderer.scene.render([jnp.asarray(c) for c in self.parameters["scene"]], jnp.float32(1))
-
     def _warp(self, renderer: Renderer, times_s: np.ndarray) -> np.ndarray:
         times = np.atleast_1d(np.asarray(times_s, np.float64))
         if not times.size:
@@ -159,17 +162,16 @@ class Fit:
         motion = [jnp.asarray(c) for c in self.parameters["motion"]]
         return np.asarray(renderer.motion.render(motion, in_time, jnp.float32(1)))
 
-    def _start(self, renderer: Renderer) -> tuple[int, int]:
-        y, x, _, _ = renderer.model.output_field
-        return y, x
-
-    def _output_shape(self, renderer: Renderer) -> tuple[int, int]:
-        _, _, h, w = renderer.model.output_field
-        return h, w
+    def _pitch(self, renderer: Renderer) -> np.ndarray:
+        """Distance of samples along the axes that move, um."""
+        plane = [self.output_pixel_um] * 2
+        return np.array([self.system.settings.optics.known("z_step_um"), *plane] if len(renderer.space) == 3 else plane)
 
     def _field(self, renderer: Renderer, image: np.ndarray) -> np.ndarray:
-        y, x, h, w = renderer.model.output_field
-        return image[..., y : y + h, x : x + w]
+        field = renderer.model.output_field[-len(renderer.space) :]
+        for axis, (first, count) in zip(range(-len(field), 0), field, strict=True):
+            image = np.take(image, range(first, first + count), axis=axis)
+        return image
 
     def _slope_of_fitted_noise(self, noise_variance: np.ndarray) -> float:
         """Squared slope per noise variance of the noise that the fit took for structure: white within the passband."""
@@ -178,31 +180,29 @@ class Fit:
         return 2 * share * (2 * np.pi * self.system.passband() * self.pixel_um) ** 2 / 4
 
     def _determined(self, renderer: Renderer) -> np.ndarray:
-        """Mask ``(y, x)`` of the result where the motion is determined."""
-        h, w = self._output_shape(renderer)
+        """Mask ``(z, y, x)`` of the result where the lateral motion is determined."""
+        shape = tuple(count for _, count in renderer.model.output_field)
         if self.noise_variance is None:
-            return np.ones((h, w), bool)
+            return np.ones(shape, bool)
         parameters = jax.tree.map(jnp.asarray, self.parameters)
         slopes = []
-        for half in np.eye(2, dtype=np.float32) * np.float32(self.system.grid_ratio / 2):  # half a camera pixel
+        for axis in (-2, -1):
+            half = np.zeros(len(renderer.space), np.float32)
+            half[axis] = self.system.grid_ratio / 2  # half a camera pixel
             there, back = (predict(renderer, parameters, jnp.asarray(sign * half)) for sign in (1, -1))
-            slopes.append(self.scale * np.asarray(there - back)[:, 0])
+            slopes.append(self.scale * np.asarray(there - back))
         window = max(slopes[0].shape[-2:]) / self.settings.multigrid.motion_finest_cells / 2
-        known = determined(
-            slopes[0],
-            slopes[1],
-            self.noise_variance,
-            window,
-            DETERMINED_PX,
-            self._slope_of_fitted_noise(self.noise_variance),
+        fitted = self._slope_of_fitted_noise(self.noise_variance)
+        planes = [
+            determined(y, x, self.noise_variance, window, DETERMINED_PX, fitted)
+            for y, x in zip(np.moveaxis(slopes[0], 1, 0), np.moveaxis(slopes[1], 1, 0), strict=True)
+        ]
+        known = np.stack(planes)
+        rows, columns = (
+            np.minimum((np.arange(n) * known.shape[axis]) // n, known.shape[axis] - 1)
+            for axis, n in zip((1, 2), shape[1:], strict=True)
         )
-        rows = np.minimum((np.arange(h) * known.shape[0]) // h, known.shape[0] - 1)
-        columns = np.minimum((np.arange(w) * known.shape[1]) // w, known.shape[1] - 1)
-        return known[rows[:, None], columns[None, :]]
-
-
-def _planes(scene: jax.Array) -> jax.Array:
-    return scene[:, None]
+        return known[:, rows[:, None], columns[None, :]]
 
 
 def build_renderer(

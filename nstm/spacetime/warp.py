@@ -1,73 +1,127 @@
-"""Backward warp by linear interpolation, with a derivative that a CPU and a GPU both compute fast.
+"""Backward warp by linear interpolation in two or three dimensions, with a derivative that is fast everywhere.
 
-The four corners of every cell are packed side by side, so that a pixel is one gather of four neighbours and its
-derivative one scatter of four: several times faster than four gathers and scatters of scalars.
+The corners of every cell are packed side by side, so that a pixel is one gather of its neighbours and its derivative
+one scatter: several times faster than gathers and scatters of scalars. An image is packed once and seen at many times.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
-def _corners(shape: tuple[int, int], displacement: Float[Array, "2 y x"]) -> tuple[Array, Array, Array]:
-    """Index of the upper left corner and the fractions along y and x; points outside are held at the edge."""
-    ny, nx = shape
-    y = jnp.clip(jnp.arange(ny, dtype=displacement.dtype)[:, None] + displacement[0], 0, ny - 1)
-    x = jnp.clip(jnp.arange(nx, dtype=displacement.dtype)[None, :] + displacement[1], 0, nx - 1)
-    iy = jnp.minimum(jnp.floor(y), ny - 2)
-    ix = jnp.minimum(jnp.floor(x), nx - 2)
-    return iy.astype(jnp.int32) * nx + ix.astype(jnp.int32), y - iy, x - ix
+class Place(NamedTuple):
+    """Where every pixel of a moved image comes from, and how it changes with the displacement."""
+
+    corner: Int[Array, "m *space"]  # first corner of the cell, flat
+    fractions: tuple[Array, ...]  # place within the cell along each axis
+    slopes: tuple[Array, ...]  # change per pixel of displacement along each axis, (m, *space, c)
 
 
-def _pack(image: Float[Array, "c y x"]) -> Float[Array, "yx 4 c"]:
-    right = jnp.roll(image, -1, -1)
-    four = jnp.stack([image, right, jnp.roll(image, -1, -2), jnp.roll(right, -1, -2)])
-    return jnp.moveaxis(four, (0, 1), (2, 3)).reshape(-1, 4, image.shape[0])
+def pack(image: Float[Array, "c *space"]) -> Float[Array, "pixels corners c"]:
+    """The corners of the cell of every pixel side by side; the last axis varies fastest among the corners."""
+    corners = [image]
+    for axis in range(1, image.ndim):
+        corners = [moved for c in corners for moved in (c, jnp.roll(c, -1, axis))]
+    together = jnp.moveaxis(jnp.stack(corners), (0, 1), (-2, -1))
+    return together.reshape(-1, len(corners), image.shape[0])
 
 
-def _unpack(four: Float[Array, "yx 4 c"], shape: tuple[int, int]) -> Float[Array, "c y x"]:
-    a, b, c, d = jnp.moveaxis(four.reshape(*shape, 4, -1), (2, 3), (0, 1))
-    return a + jnp.roll(b, 1, -1) + jnp.roll(c + jnp.roll(d, 1, -1), 1, -2)
+def unpack(corners: Float[Array, "pixels corners c"], shape: Sequence[int]) -> Float[Array, "c *space"]:
+    """The adjoint of :func:`pack`."""
+    parts = list(jnp.moveaxis(corners.reshape(*shape, *corners.shape[1:]), (-2, -1), (0, 1)))
+    for axis in range(len(shape), 0, -1):
+        parts = [a + jnp.roll(b, 1, axis) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def gather(
+    packed: Float[Array, "pixels corners c"], displacement: Float[Array, "m d *space"]
+) -> tuple[Float[Array, "m c *space"], Place]:
+    """The packed image at ``r + displacement(r)``, for each of ``m`` displacements in pixels.
+
+    Points that leave the field take its edge.
+    """
+    shape = displacement.shape[2:]
+    corner, fractions = _cells(displacement, shape)
+    values = packed.at[corner].get(mode="promise_in_bounds")  # m *space corners c
+    weights = tuple(f[..., None] for f in fractions)
+    slopes = tuple(_slope(values, weights, axis) for axis in range(len(shape)))
+    corners = [values[..., i, :] for i in range(values.shape[-2])]
+    return jnp.moveaxis(_blend(corners, weights), -1, 1), Place(corner, fractions, slopes)
+
+
+def scatter(
+    total: Float[Array, "pixels corners c"], place: Place, g: Float[Array, "m c *space"]
+) -> tuple[Float[Array, "pixels corners c"], Float[Array, "m d *space"]]:
+    """The adjoint of :func:`gather`: ``total`` with what ``g`` means for the packed image, and for the displacement."""
+    g = jnp.moveaxis(g, 1, -1)
+    parts = [g]
+    for fraction in place.fractions:
+        f = fraction[..., None]
+        parts = [share for part in parts for share in (part * (1 - f), part * f)]
+    corners = jnp.stack(parts, axis=-2)
+    flat = corners.reshape(-1, *corners.shape[-2:])
+    total = total.at[place.corner.reshape(-1)].add(flat, mode="promise_in_bounds")
+    return total, jnp.stack([(g * slope).sum(-1) for slope in place.slopes], axis=1)
 
 
 @jax.custom_vjp
-def warp(image: Float[Array, "c y x"], displacement: Float[Array, "m 2 y x"]) -> Float[Array, "m c y x"]:
+def warp(image: Float[Array, "c *space"], displacement: Float[Array, "m d *space"]) -> Float[Array, "m c *space"]:
     """``out[m](r) = image(r + displacement[m](r))`` with linear interpolation (a backward warp).
 
     Args:
-        image: one image per channel.
-        displacement: pixels, (y, x), for each of ``m`` times. Points that leave the field take its edge.
+        image: one image (y, x) or volume (z, y, x) per channel.
+        displacement: pixels, in the order of the axes, for each of ``m`` times. Points that leave the field take its
+            edge.
 
     Returns:
         The image at each time.
     """
-    return _warp_forward(image, displacement)[0]
+    return gather(pack(image), displacement)[0]
 
 
-def _warp_forward(image: Array, displacement: Array) -> tuple[Array, tuple[Array, ...]]:
-    corner, fy, fx = jax.vmap(lambda d: _corners((image.shape[-2], image.shape[-1]), d))(displacement)
-    v = _pack(image).at[corner].get(mode="promise_in_bounds")  # m y x 4 c
-    fy, fx = fy[..., None], fx[..., None]
-    top = v[..., 0, :] + (v[..., 1, :] - v[..., 0, :]) * fx
-    bottom = v[..., 2, :] + (v[..., 3, :] - v[..., 2, :]) * fx
-    slope_y = bottom - top
-    slope_x = (v[..., 1, :] - v[..., 0, :]) * (1 - fy) + (v[..., 3, :] - v[..., 2, :]) * fy
-    out = jnp.moveaxis(top + slope_y * fy, -1, 1)
-    return out, (corner, fy, fx, slope_y, slope_x)
+def _forward(image: Array, displacement: Array) -> tuple[Array, Place]:
+    return gather(pack(image), displacement)
 
 
-def _warp_backward(saved: tuple[Array, ...], g: Array) -> tuple[Array, Array]:
-    corner, fy, fx, slope_y, slope_x = saved
-    g = jnp.moveaxis(g, 1, -1)  # m y x c
-    toward_displacement = jnp.stack([(g * slope_y).sum(-1), (g * slope_x).sum(-1)], axis=1)
-    top, bottom = g * (1 - fy), g * fy
-    four = jnp.stack([top * (1 - fx), top * fx, bottom * (1 - fx), bottom * fx], axis=-2)
-    shape = (corner.shape[-2], corner.shape[-1])
-    packed = jnp.zeros((shape[0] * shape[1], *four.shape[-2:]), g.dtype)
-    packed = packed.at[corner.reshape(-1)].add(four.reshape(-1, *four.shape[-2:]), mode="promise_in_bounds")
-    return _unpack(packed, shape), toward_displacement
+def _backward(place: Place, g: Array) -> tuple[Array, Array]:
+    shape, channels = g.shape[2:], g.shape[1]
+    total, toward_displacement = scatter(jnp.zeros((math.prod(shape), 2 ** len(shape), channels), g.dtype), place, g)
+    return unpack(total, shape), toward_displacement
 
 
-warp.defvjp(_warp_forward, _warp_backward)
+warp.defvjp(_forward, _backward)
+
+
+def _cells(displacement: Array, shape: Sequence[int]) -> tuple[Array, tuple[Array, ...]]:
+    """Flat index of the first corner and the fractions along each axis; points outside are held at the edge."""
+    corner, fractions = jnp.zeros((), jnp.int32), []
+    for axis, n in enumerate(shape):
+        here = jnp.arange(n, dtype=displacement.dtype).reshape(-1, *[1] * (len(shape) - axis - 1))
+        place = jnp.clip(here + displacement[:, axis], 0, n - 1)
+        first = jnp.minimum(jnp.floor(place), max(n - 2, 0))
+        corner = corner * n + first.astype(jnp.int32)
+        fractions.append(place - first)
+    return corner, tuple(fractions)
+
+
+def _blend(corners: list[Array], weights: Sequence[Array]) -> Array:
+    """Linear interpolation of the corners of cells; the first axis is the slowest."""
+    for f in weights:
+        half = len(corners) // 2
+        corners = [a + (b - a) * f for a, b in zip(corners[:half], corners[half:], strict=True)]
+    return corners[0]
+
+
+def _slope(values: Array, weights: Sequence[Array], axis: int) -> Array:
+    """Derivative of the interpolation along ``axis``."""
+    step = 2 ** (len(weights) - axis - 1)
+    low = [i for i in range(values.shape[-2]) if not i // step % 2]
+    differences = [values[..., i + step, :] - values[..., i, :] for i in low]
+    return _blend(differences, [f for a, f in enumerate(weights) if a != axis])

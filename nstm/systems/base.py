@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,8 +29,8 @@ class ForwardModel(eqx.Module):
     scene_shape: eqx.AbstractVar[tuple[int, int, int, int]]  # (channel, z, y, x), padding included
     times: eqx.AbstractVar[Float[Array, "m k"]]  # scene times that each measurement needs, s from the first frame
 
-    #: Origin and size of the camera's field on the scene's grid: (y, x, height, width).
-    output_field: eqx.AbstractVar[tuple[int, int, int, int]]
+    #: First sample and number of samples of the camera's field on the scene's grid, along z, y and x.
+    output_field: eqx.AbstractVar[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]]
     nonnegative: eqx.AbstractClassVar[bool]  # a density is never below zero; a phase may be
 
     @abc.abstractmethod
@@ -73,6 +73,8 @@ class ImagingSystem(abc.ABC):
     Settings: ClassVar[type[SystemSettings]]
     #: The frame axis whose positions are the blocks of the moving window (orientations for SIM).
     block_axis: ClassVar[str]
+    #: What files call the frame axes, where they label them.
+    axis_labels: ClassVar[Mapping[str, str]] = {}
     #: Names of the channels of a result.
     channels: tuple[str, ...] = ("intensity",)
 
@@ -85,16 +87,26 @@ class ImagingSystem(abc.ABC):
         """Name and length of each frame axis, slowest first as in the raw store."""
 
     @property
+    def usual_order(self) -> str | None:
+        """Order of the planes in files of the instrument that do not label them; ``None``: not known."""
+        return None
+
+    @property
+    def needed_optics(self) -> tuple[str, ...]:
+        """Numbers of the optics without which nothing can be computed; from the config, else from the file."""
+        return ("na", "emission_wavelength_um")
+
+    @property
     @abc.abstractmethod
     def grid_ratio(self) -> float:
         """Pixels of the result per camera pixel along y and x."""
 
-    def times(self, acquisitions: int) -> tuple[np.ndarray, str]:
-        """Computed or assumed times ``(t, *frame_axes, z)`` in s, and which of the two."""
+    def times(self, acquisitions: int, order: Sequence[str]) -> tuple[np.ndarray, str]:
+        """Computed or assumed times ``(t, *frame_axes, z)`` in s, and which of the two; planes follow in ``order``."""
         frames = self.settings.frames
         axes = {**self.frame_axes, "z": frames.planes}
         known = frames.exposure_s is not None
-        order = [a for a in (frames.order or "").split() if a in axes] if known else []
+        order = [a for a in order if a in axes] if known else []
         order += [a for a in axes if a not in order]
         times = computed_times(
             acquisitions,
@@ -140,6 +152,18 @@ class ImagingSystem(abc.ABC):
     def measurements(self, frames: np.ndarray) -> np.ndarray:
         """Frames ``(*frame_axes, z, y, x)`` (offset removed) as :meth:`ForwardModel.render` predicts them."""
         return frames.reshape(-1, *frames.shape[-3:])
+
+    def rank_orders(self, read_plane: Callable[[int], np.ndarray], planes: np.ndarray) -> str:
+        """What the frames themselves say of their order, as a table for the user; default: nothing.
+
+        Args:
+            read_plane: ``number in the file -> (y, x)``.
+            planes: numbers of the planes, in file order.
+
+        Raises:
+            DataError: the planes cannot be judged.
+        """
+        return ""
 
     @property
     @abc.abstractmethod

@@ -1,35 +1,47 @@
-"""Structured illumination microscopy: two- or three-beam patterns, one plane."""
+"""Structured illumination microscopy: two- or three-beam patterns, single planes and volumes."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Int
 from pydantic import Field, model_validator
 from scipy.fft import next_fast_len
 
 from nstm.acquisition import DataError
 from nstm.conventional import sim as conventional_sim
+from nstm.illumination import order
 from nstm.illumination import sim as illumination_sim
 from nstm.optics.grids import frequencies
 from nstm.optics.otf import incoherent_otf, pixel_transfer
+from nstm.optics.volume import axial_frequency, volume_transfer
 from nstm.settings import Conventional, FrameSettings, Optics, Section, SystemSettings
-from nstm.systems.base import Baseline, Calibration, ForwardModel, ImagingSystem, register
+from nstm.systems.base import Baseline, Calibration, ImagingSystem, register
+from nstm.systems.instruments import INSTRUMENTS, instrument, with_preset
+from nstm.systems.sim_forward import SimForward, aligned, padded_side
+from nstm.systems.sim_pattern import Pattern
 
 
 class SimOptics(Optics):
     """Objective, wavelengths and sampling of a SIM; lengths in um, in the sample."""
 
     excitation_wavelength_um: Annotated[
-        float, Field(ge=0.2, le=2, description="wavelength of the pattern (vacuum), um; 0.488, not 488")
-    ]
+        float | None,
+        Field(
+            ge=0.2,
+            le=2,
+            description="wavelength of the pattern (vacuum), um; 0.488, not 488; empty: read from the file",
+        ),
+    ] = None
     upsampling: Annotated[
         float, Field(ge=1, le=4, description="pixels of the result per camera pixel along y and x")
     ] = 2.0
+    padding_planes: Annotated[
+        int, Field(ge=0, le=64, description="planes added beyond each end of a stack for light from outside it")
+    ] = 2
     pixel_integration: Annotated[
         bool, Field(description="the camera pixel's own blur is part of the transfer function")
     ] = True
@@ -57,6 +69,14 @@ class SimFrames(FrameSettings):
 
     phase_delay_s: Annotated[float, Field(ge=0, description="wait before the next phase, s")] = 0.0
     orientation_delay_s: Annotated[float, Field(ge=0, description="wait before the next orientation, s")] = 0.0
+    plane_blocks: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="times per frame of a volume: its planes form so many blocks, each at the mean time of its "
+            "planes; empty: one, unless the planes of a frame take longer than the wait for the next frame",
+        ),
+    ] = None
     orientation_from_acquisition: Annotated[
         list[Annotated[int, Field(ge=0)]] | None,
         Field(
@@ -74,9 +94,22 @@ class SimSettings(SystemSettings):
     """A structured illumination microscope."""
 
     kind: Literal["sim"] = "sim"
+    instrument: Annotated[
+        str | None,
+        Field(
+            description=f"what the microscope usually records, for keys that are left open: {', '.join(INSTRUMENTS)}; "
+            "a file's own labels and every key given here win"
+        ),
+    ] = None
     optics: SimOptics
     illumination: SimIllumination = SimIllumination()
     frames: SimFrames = SimFrames()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        name = values.get("instrument") if isinstance(values, Mapping) else None
+        return values if name is None else with_preset(values, str(name), order=False)
 
     @model_validator(mode="after")
     def _one_shift_per_orientation(self) -> SimSettings:
@@ -89,116 +122,14 @@ class SimSettings(SystemSettings):
         return self
 
 
-def padded_side(side: int, padding: int, ratio: float) -> tuple[int, int]:
-    """Camera and result samples of a padded side: both whole, the result a fast FFT length.
-
-    Args:
-        side: camera pixels of the field.
-        padding: camera pixels wanted on each side; as many or more are taken, none stays none.
-        ratio: result pixels per camera pixel.
-
-    Raises:
-        DataError: ``side * ratio`` is not whole and there is no padding to make it so.
-    """
-    candidates = [side] if padding == 0 else range(side + 2 * padding, 2 * side + 4 * padding + 64)
-    for camera in candidates:
-        fine = round(camera * ratio)
-        whole = math.isclose(fine, camera * ratio, abs_tol=1e-6) and fine % 2 == 0
-        fast = next_fast_len(fine) == fine and next_fast_len(camera) == camera and camera % 2 == 0
-        if whole and (fast or padding == 0):
-            return camera, fine
-    raise DataError(
-        f"optics.upsampling = {ratio} does not give an even whole number of pixels for a side of {side}: "
-        "choose another upsampling (2 always fits even sides) or allow padding"
-    )
-
-
-class SimForward(ForwardModel):
-    """``frame = crop F^-1{ OTF F{ scene x pattern } }`` at camera sampling (Gustafsson 2008).
-
-    The pattern is built on the fly from its few numbers, as products of rows and columns, so that they can be
-    refined together with the scene. Its vectors turn about the centre of the field: there they do not change phases.
-    """
-
-    nonnegative: ClassVar[bool] = True
-
-    vectors: Float[Array, "angle 2"]
-    phases: Float[Array, "m"]
-    modulation: Float[Array, "angle order"]
-    intensity: Float[Array, "m"]
-    y: Float[Array, "y"]
-    x: Float[Array, "x"]
-    transfer: Float[Array, "v h"]
-    support: Float[Array, "y g"]
-    times: Float[Array, "m 1"]
-    scene_shape: tuple[int, int, int, int] = eqx.field(static=True)
-    camera_shape: tuple[int, int] = eqx.field(static=True)
-    offset: tuple[int, int] = eqx.field(static=True)
-    field: tuple[int, int] = eqx.field(static=True)
-    output_field: tuple[int, int, int, int] = eqx.field(static=True)
-
-    def pattern(self, which: Int[Array, "n"]) -> Float[Array, "n y x"]:
-        """Illumination of the frames ``which``: ``1 + sum_o m_o cos(o (2 pi k.r + phase))``, r from the centre."""
-        angle = which // (len(self.phases) // len(self.vectors))
-        k = 2 * jnp.pi * self.vectors[angle]
-        along_y = k[:, :1] * self.y + self.phases[which, None]
-        along_x = k[:, 1:] * self.x
-        first = jnp.cos(along_y)[:, :, None] * jnp.cos(along_x)[:, None, :]
-        first -= jnp.sin(along_y)[:, :, None] * jnp.sin(along_x)[:, None, :]
-        m = self.modulation[angle][:, :, None, None]
-        total = 1 + m[:, 0] * first
-        if self.modulation.shape[1] > 1:
-            total += m[:, 1] * (2 * first * first - 1)
-        return self.intensity[which, None, None] * total
-
-    def render(self, scenes: Float[Array, "n 1 1 1 y x"], which: Int[Array, "n"]) -> Float[Array, "n 1 v u"]:
-        """Frames of the camera from the scene at the time of each."""
-        lit = scenes[:, 0, 0, 0] * self.pattern(which)
-        spectrum = _crop_spectrum(lit, self.camera_shape) * self.transfer
-        frames = jnp.fft.irfft2(spectrum, s=self.camera_shape)
-        (y, x), (h, w) = self.offset, self.field
-        return frames[:, None, y : y + h, x : x + w]
-
-    def offsets(self) -> dict[str, Array]:
-        """Corrections to phases (rad), vectors (rad at the edge of the field), modulation and intensity; all zero."""
-        names = ("vectors", "phases", "modulation", "intensity")
-        return {name: jnp.zeros_like(getattr(self, name)) for name in names}
-
-    def corrected(self, offsets: dict[str, Array]) -> SimForward:
-        """The model with ``offsets`` added; the mean intensity stays."""
-        edge = jnp.pi * jnp.array([self.y[-1] - self.y[0], self.x[-1] - self.x[0]])
-        intensity = self.intensity + offsets["intensity"]
-        changed = (
-            self.vectors + offsets["vectors"] / edge,
-            self.phases + offsets["phases"],
-            self.modulation + offsets["modulation"],
-            intensity / jnp.mean(intensity),
-        )
-        return eqx.tree_at(lambda m: (m.vectors, m.phases, m.modulation, m.intensity), self, changed)
-
-    def output(self, scene: Float[Array, "1 1 y x"]) -> Float[Array, "1 1 y x"]:
-        """The field of the camera, limited to the support of the shifted transfer functions."""
-        limited = jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support, s=self.scene_shape[-2:])
-        y, x, h, w = self.output_field
-        return limited[..., y : y + h, x : x + w]
-
-
-def _crop_spectrum(images: Float[Array, "m y x"], shape: tuple[int, int]) -> Complex[Array, "m v h"]:
-    """Half spectrum of ``images`` on a coarser grid of ``shape``, scaled to keep intensities."""
-    fine, (rows, columns) = images.shape[-2:], shape
-    half = jnp.fft.rfft(images, axis=-1)[..., : columns // 2 + 1]  # columns beyond the camera are never transformed
-    full = jnp.fft.fft(half, axis=-2)
-    cut = jnp.concatenate([full[..., : rows // 2, :], full[..., full.shape[-2] - rows + rows // 2 :, :]], axis=-2)
-    return cut * (rows * columns / (fine[0] * fine[1]))
-
-
 @register
 class Sim(ImagingSystem):
-    """SIM with ``angles`` x ``phases`` frames of one plane."""
+    """SIM with ``angles`` x ``phases`` frames."""
 
     kind = "sim"
     Settings = SimSettings
     block_axis = "angle"
+    axis_labels: ClassVar[Mapping[str, str]] = {"R": "angle", "H": "phase"}
     settings: SimSettings
 
     @property
@@ -207,9 +138,36 @@ class Sim(ImagingSystem):
         return {"angle": self.settings.illumination.angles, "phase": self.settings.illumination.phases}
 
     @property
+    def usual_order(self) -> str | None:
+        """The order of ``instrument``."""
+        return instrument(self.settings.instrument).order if self.settings.instrument else None
+
+    @property
+    def needed_optics(self) -> tuple[str, ...]:
+        """NA and wavelengths; of a volume also the index."""
+        flat = ("na", "emission_wavelength_um", "excitation_wavelength_um")
+        return flat if self.settings.frames.planes == 1 else (*flat, "index")
+
+    @property
     def grid_ratio(self) -> float:
         """``optics.upsampling``."""
         return self.settings.optics.upsampling
+
+    def rank_orders(self, read_plane: Callable[[int], np.ndarray], planes: np.ndarray) -> str:
+        """Orders ranked by where pattern peaks appear, steps of brightness and of phase."""
+        optics = self.settings.optics
+        passband = None
+        if optics.pixel_um and optics.na and optics.emission_wavelength_um:
+            passband = self.passband() * optics.pixel_um
+        candidates = order.rank_orders(
+            lambda number: read_plane(int(planes[number])),
+            len(planes),
+            self.frame_axes,
+            self.settings.frames.planes,
+            passband=passband,
+            offset=self.settings.camera.offset,
+        )
+        return f"{order.verdict(candidates)}\n{order.ranking_table(candidates)}"
 
     def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
         """Pattern vectors, phases and modulation; see :func:`nstm.illumination.sim.estimate`."""
@@ -217,8 +175,8 @@ class Sim(ImagingSystem):
         return illumination_sim.estimate(
             _single_plane(frames),
             pixel_um=pixel_um,
-            na=optics.na,
-            emission_wavelength_um=optics.emission_wavelength_um,
+            na=optics.known("na"),
+            emission_wavelength_um=optics.known("emission_wavelength_um"),
             beams=self.settings.illumination.beams,
             pixel_integration=optics.pixel_integration,
         )
@@ -240,46 +198,58 @@ class Sim(ImagingSystem):
         padding_px: int,
     ) -> SimForward:
         """The forward model on a grid with ``padding_px`` camera pixels around the field."""
-        if frame_shape[0] != 1:
-            raise DataError(
-                f"the frames have {frame_shape[0]} planes, SIM reconstructs single planes: set frames.planes: 1"
-            )
-        optics, ratio = self.settings.optics, self.grid_ratio
-        field = frame_shape[1:]
+        optics, ratio, (planes, *field) = self.settings.optics, self.grid_ratio, frame_shape
         camera, fine = zip(*(padded_side(n, padding_px, ratio) for n in field), strict=True)
-        offset = tuple((c - n) // 2 for c, n in zip(camera, field, strict=True))
-        fine_pixel = pixel_um / ratio
         # the field must begin on a sample of both grids
-        offset = tuple(_aligned(o, ratio) for o in offset)
-        start = tuple(round(o * ratio) for o in offset)
-        y = (np.arange(fine[0]) - start[0]) * fine_pixel
-        x = (np.arange(fine[1]) - start[1]) * fine_pixel
-        fy, fx = frequencies(camera, pixel_um)
-        transfer = incoherent_otf(np.hypot(fy, fx), optics.na, optics.emission_wavelength_um)
-        if optics.pixel_integration:
-            transfer = transfer * pixel_transfer(fy, fx, pixel_um)
-        transfer[camera[0] // 2] = 0  # the Nyquist row has no sign
-        size = (round(field[0] * ratio), round(field[1] * ratio))
-        k = np.asarray(calibration["pattern_vectors"])
-        phases = np.asarray(calibration["phases"])
-        middle = np.array([y.mean(), x.mean()])
-        centred = np.angle(np.exp(1j * (phases + 2 * np.pi * (k @ middle)[:, None])))
+        offset = [aligned((c - n) // 2, ratio) for c, n in zip(camera, field, strict=True)]
+        start = [round(o * ratio) for o in offset]
+        pitch = pixel_um / ratio
+        y, x = ((np.arange(n) - first) * pitch for n, first in zip(fine, start, strict=True))
+        beyond = optics.padding_planes if planes > 1 else 0
+        depth = next_fast_len(planes + 2 * beyond) if planes > 1 else 1
+        groups, transfer = self._transfer(camera, depth, pixel_um, calibration)
+        scene_times, blocks = _scene_times(times, self.settings.frames.plane_blocks)
         return SimForward(
-            vectors=jnp.asarray(k, jnp.float32),
-            phases=jnp.asarray(centred.ravel(), jnp.float32),
-            modulation=jnp.asarray(calibration["modulation"], jnp.float32),
-            intensity=jnp.asarray(calibration.get("intensity", np.ones_like(phases)), jnp.float32).ravel(),
-            y=jnp.asarray(y - middle[0], jnp.float32),
-            x=jnp.asarray(x - middle[1], jnp.float32),
-            transfer=jnp.asarray(transfer[:, : camera[1] // 2 + 1], jnp.float32),
-            support=jnp.asarray(self._support(calibration, fine, fine_pixel)),
-            scene_shape=(1, 1, *fine),
-            times=jnp.asarray(times.reshape(-1, 1), jnp.float32),
+            pattern=Pattern(calibration, y, x, np.array([y.mean(), x.mean()])),
+            transfer=jnp.asarray(transfer),
+            support=jnp.asarray(self._support(calibration, fine, pitch)),
+            times=jnp.asarray(scene_times, jnp.float32),
+            blocks=jnp.asarray(blocks),
+            groups=groups,
+            scene_shape=(1, depth, *fine),
             camera_shape=camera,
-            offset=offset,
-            field=field,
-            output_field=(*start, *size),
+            camera_field=(offset[0], offset[1], field[0], field[1]),
+            output_field=(
+                ((depth - planes) // 2, planes),
+                (start[0], round(field[0] * ratio)),
+                (start[1], round(field[1] * ratio)),
+            ),
         )
+
+    def _transfer(
+        self, camera: tuple[int, int], depth: int, pixel_um: float, calibration: Calibration
+    ) -> tuple[tuple[tuple[int, ...], ...], np.ndarray]:
+        """Orders of the pattern that share a transfer function, and these functions ``(g, z, v, h)``."""
+        optics, beams = self.settings.optics, self.settings.illumination.beams
+        na, wavelength = optics.known("na"), optics.known("emission_wavelength_um")
+        fy, fx = frequencies(camera, pixel_um)
+        radius = np.hypot(fy, fx)[:, : camera[1] // 2 + 1]
+        if depth == 1:
+            groups: tuple[tuple[int, ...], ...] = (tuple(range(beams)),)
+            transfer = incoherent_otf(radius, na, wavelength)[None, None]
+        else:
+            index, lens = optics.known("index"), {"na": na, "wavelength_um": wavelength}
+            step = float(optics.known("z_step_um"))
+            period = float(np.mean([math.hypot(*k) for k in calibration["pattern_vectors"]]))
+            # two beams make a pattern that does not change along z
+            kappa = axial_frequency(period, index, optics.known("excitation_wavelength_um")) if beams == 3 else 0.0
+            groups = ((0, 2), (1,)) if beams == 3 else ((0, 1),)
+            axial = (0.0, kappa) if beams == 3 else (0.0,)
+            transfer = np.stack([volume_transfer(radius, depth, step, index=index, axial=k, **lens) for k in axial])
+        if optics.pixel_integration:
+            transfer = transfer * pixel_transfer(fy, fx, pixel_um)[:, : camera[1] // 2 + 1]
+        transfer[..., camera[0] // 2, :] = 0  # the Nyquist row has no sign
+        return groups, transfer.astype(np.float32)
 
     def _support(self, calibration: Calibration, shape: tuple[int, int], pitch_um: float) -> np.ndarray:
         """1 where a shifted band of any orientation and order reaches, on the half spectrum."""
@@ -319,8 +289,8 @@ class Sim(ImagingSystem):
             _single_plane(frames),
             calibrations,
             pixel_um=pixel_um,
-            na=optics.na,
-            emission_wavelength_um=optics.emission_wavelength_um,
+            na=optics.known("na"),
+            emission_wavelength_um=optics.known("emission_wavelength_um"),
             ratio=self.grid_ratio,
             wiener=settings.wiener,
             pixel_integration=optics.pixel_integration,
@@ -339,15 +309,30 @@ class Sim(ImagingSystem):
 
     def passband(self) -> float:
         """``2 NA / emission wavelength``, cycles/um."""
-        return 2 * self.settings.optics.na / self.settings.optics.emission_wavelength_um
+        optics = self.settings.optics
+        return 2 * optics.known("na") / optics.known("emission_wavelength_um")
 
 
-def _aligned(offset: int, ratio: float) -> int:
-    """The largest offset up to the given one that is a whole number of samples on both grids."""
-    for candidate in range(offset, -1, -1):
-        if math.isclose(candidate * ratio, round(candidate * ratio), abs_tol=1e-6):
-            return candidate
-    return 0
+def _scene_times(times: np.ndarray, blocks: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Times of the scenes that a frame sees, ``(m, k)``, and for every plane which of the ``k`` is its own.
+
+    A frame has one time, the mean of its planes, unless its planes take longer than the next frame waits: then its
+    planes form ``k`` blocks that each have theirs.
+
+    Args:
+        times: ``(*frame_axes, z)``, s.
+        blocks: number of blocks; ``None``: as few as make a block shorter than the wait between frames.
+    """
+    flat = times.reshape(-1, times.shape[-1])
+    planes = flat.shape[1]
+    if blocks is None:
+        waits = np.diff(np.sort(flat.mean(axis=1)))
+        spread = float(np.ptp(flat, axis=1).max())
+        wait = float(np.median(waits[waits > 0])) if np.any(waits > 0) else spread
+        blocks = 1 if spread <= wait * (1 + 1e-6) else math.ceil(spread / wait)
+    own = np.arange(planes) * min(blocks, planes) // planes
+    mean = [flat[:, own == block].mean(axis=1) for block in range(own[-1] + 1)]
+    return np.stack(mean, axis=1), own
 
 
 def _single_plane(frames: np.ndarray) -> np.ndarray:

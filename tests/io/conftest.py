@@ -3,6 +3,7 @@
 import gc
 import os
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,12 +17,16 @@ class FakeSystem:
     def __init__(self, axes, order, planes=1, pixel_um=0.065, z_step_um=None, exposure_s=None, shifts=None):
         self.frame_axes = dict(axes)
         self.block_axis = next(iter(axes))
-        frames = SimpleNamespace(order=order, planes=planes, exposure_s=exposure_s)
+        frames = SimpleNamespace(order=order, planes=planes, exposure_s=exposure_s, flips=None, montage=None)
         if shifts is not None:
             frames.orientation_from_acquisition = shifts
         self.settings = SimpleNamespace(frames=frames, optics=SimpleNamespace(pixel_um=pixel_um, z_step_um=z_step_um))
 
-    def times(self, acquisitions):
+    axis_labels: ClassVar = {"R": "angle", "H": "phase"}
+    needed_optics = ()
+    usual_order = None
+
+    def times(self, acquisitions, order):
         axes = {**self.frame_axes, "z": self.settings.frames.planes}
         exposure = self.settings.frames.exposure_s
         times = computed_times(

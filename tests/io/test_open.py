@@ -1,3 +1,5 @@
+import dataclasses
+import importlib
 import pickle
 
 import numpy as np
@@ -6,6 +8,10 @@ import tifffile
 
 from nstm.acquisition import DataError
 from nstm.io import open_acquisitions
+from nstm.io.files import Recording
+from nstm.io.tiff import TiffReader
+
+opening = importlib.import_module("nstm.io.open")
 
 
 def _codes(acquisitions):
@@ -249,3 +255,33 @@ def test_real_microtubules_and_cudasirecon_stack(sim, shared_data):
     assert dict(deep["frames"].sizes) == {"t": 1, "angle": 3, "phase": 5, "z": 9, "y": 64, "x": 64}
     assert deep.attrs["pixel_um"] == pytest.approx(0.08)
     assert deep.attrs["z_step_um"] == pytest.approx(0.125)
+
+
+def _points(tmp_path, stack, starts):
+    """A file of one plane each, as a reader that knows when each time point began would give it."""
+    frames = stack(len(starts), 3, 3)
+    tifffile.imwrite(tmp_path / "a.tif", frames, photometric="minisblack")
+    file = TiffReader().open(tmp_path / "a.tif", None)
+    file.header = dataclasses.replace(
+        file.header, axes={"T": len(starts), "R": 3, "H": 3}, time_point_s=np.array(starts), plane_start_s=None
+    )
+    return Recording((file,))
+
+
+@pytest.mark.parametrize("exposure", [None, 0.05])
+def test_starts_of_time_points_with_exposures_within(tmp_path, sim, stack, monkeypatch, exposure):
+    starts = [10.0, 12.0, 15.0]
+    monkeypatch.setattr(opening, "open_recording", lambda *_: _points(tmp_path, stack, starts))
+    found = open_acquisitions(tmp_path / "a.tif", sim(order=None, exposure_s=exposure))
+    assert found.attrs["source"]["order_origin"] == "file"
+    assert found.attrs["time_origin"] == ("computed" if exposure else "assumed")
+    times = found["time"].values
+    np.testing.assert_allclose(np.diff(times[:, 0, 0, 0]), [2, 3])
+    step = exposure or 2 / 9  # nothing known: the frames fill the shortest interval
+    np.testing.assert_allclose(np.diff(times[0].ravel()), step)
+
+
+def test_acquisitions_longer_than_the_interval_in_the_file_are_refused(tmp_path, sim, stack, monkeypatch):
+    monkeypatch.setattr(opening, "open_recording", lambda *_: _points(tmp_path, stack, [0.0, 1.0]))
+    with pytest.raises(DataError, match=r"every 1 s.*takes 1\.6 s"):
+        open_acquisitions(tmp_path / "a.tif", sim(order=None, exposure_s=0.2))

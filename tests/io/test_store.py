@@ -7,7 +7,8 @@ import yaozarrs
 import zarr
 
 from nstm.acquisition import DataError, make_acquisitions
-from nstm.io.store import open_raw, open_timelapse, raw_status, write_failed, write_raw, write_timelapse
+from nstm.io import shards
+from nstm.io.store import is_raw, open_raw, open_timelapse, raw_status, write_failed, write_raw, write_timelapse
 
 REASON = {"severity": "fail", "code": "x", "message": "the file is <b>cut</b>"}
 
@@ -50,6 +51,7 @@ def test_raw_frames_come_back_with_axes_times_and_units(tmp_path, acquisitions):
         assert found.attrs[key] == raw.attrs[key]
     assert found.attrs["source"]["provenance"]["files"] == [{"sha256": "abc"}]
     assert raw_status(path) == ("pass", [])
+    assert is_raw(path)
 
 
 def test_the_raw_store_is_ngff_with_units_types_and_one_level(tmp_path, acquisitions):
@@ -100,6 +102,7 @@ def test_a_failed_sample_is_a_store_without_frames(tmp_path, acquisitions):
     write_raw(path, acquisitions(), {})
     write_failed(path, [REASON])
     assert raw_status(path) == ("fail", [REASON])
+    assert is_raw(path)
     assert not (path / "0").exists()
     with pytest.raises(DataError, match="could not be converted: the file is <b>cut</b>"):
         open_raw(path)
@@ -126,7 +129,8 @@ def test_an_error_in_the_middle_leaves_nothing_or_the_old_store(error, tmp_path,
     np.testing.assert_array_equal(open_raw(path)["frames"].values, raw["frames"].values)
 
 
-def test_one_acquisition_at_a_time_is_in_memory(tmp_path, acquisitions):
+def test_one_acquisition_is_read_while_the_one_before_is_written(tmp_path, acquisitions, monkeypatch):
+    monkeypatch.setattr(shards, "BATCH_BYTES", 0)
     raw, seen = acquisitions(t=4), []
 
     def spy(block, block_id=None):
@@ -135,7 +139,50 @@ def test_one_acquisition_at_a_time_is_in_memory(tmp_path, acquisitions):
 
     lazy = raw["frames"].data.map_blocks(spy, dtype=np.uint16, meta=np.empty(0, np.uint16))
     write_raw(tmp_path / "raw.ome.zarr", raw.assign(frames=(raw["frames"].dims, lazy)), {})
-    assert all(written == t for t, written in seen)
+    assert {t for t, _ in seen} == {0, 1, 2, 3}
+    assert all(0 <= t - written <= 1 for t, written in seen)
+
+
+def test_what_is_told_of_the_origin_is_asked_for_when_the_frames_are_written(tmp_path, acquisitions, monkeypatch):
+    monkeypatch.setattr(shards, "BATCH_BYTES", 0)
+    path, shares = tmp_path / "raw.ome.zarr", []
+    write_raw(path, acquisitions(t=3), lambda: {"shares": shares}, beside=shares.append)
+    assert shares == pytest.approx([1 / 3, 2 / 3, 1])
+    assert open_raw(path).attrs["source"]["provenance"] == {"shares": shares}
+
+
+def test_a_large_acquisition_is_several_files_and_none_goes_missing_unseen(tmp_path, acquisitions, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 5 * 2 * 8 * 12 * 2)  # five frames of two planes
+    path, raw = tmp_path / "raw.ome.zarr", acquisitions()
+    write_raw(path, raw, {})
+    np.testing.assert_array_equal(open_raw(path)["frames"].values, raw["frames"].values)
+    yaozarrs.validate_zarr_store(str(path))
+    assert zarr.open_array(path / "0", mode="r").shards == (1, 5, 2, 8, 12)
+    files = sorted(f.relative_to(path / "0" / "c").as_posix() for f in (path / "0" / "c").rglob("*") if f.is_file())
+    assert files == [f"{t}/{part}/0/0/0" for t in range(2) for part in range(3)]
+    block = json.loads((path / "zarr.json").read_text())["attributes"]["nstm"]
+    assert block["files_per_acquisition"] == 3
+    (path / "0" / "c" / "1" / "2" / "0" / "0" / "0").unlink()
+    with pytest.raises(DataError, match=r"the data of t = \[1\] are missing"):
+        open_raw(path)
+
+
+def test_half_a_shard_is_an_error_and_no_zeros(tmp_path, acquisitions):
+    write_raw(tmp_path / "raw.ome.zarr", acquisitions(t=1), {})
+    file = tmp_path / "raw.ome.zarr" / "0" / "c" / "0" / "0" / "0" / "0" / "0"
+    content = file.read_bytes()
+    for left in (content[: len(content) // 2], content[len(content) // 2 :]):
+        file.write_bytes(left)
+        with pytest.raises(Exception, match=r".+"):
+            open_raw(tmp_path / "raw.ome.zarr")["frames"].values  # noqa: B018
+
+
+def test_missing_times_are_told(tmp_path, acquisitions):
+    write_raw(tmp_path / "raw.ome.zarr", acquisitions(), {})
+    (chunk,) = (f for f in (tmp_path / "raw.ome.zarr" / "times" / "c").rglob("*") if f.is_file())
+    chunk.unlink()
+    with pytest.raises(DataError, match="NaN"):
+        open_raw(tmp_path / "raw.ome.zarr")
 
 
 def _edit(path, change):
@@ -202,6 +249,7 @@ def test_time_lapses_come_back(kind, tmp_path):
     given = {"numpy": images, "dask": da.from_array(images, chunks=(2, 1, 1, 6, 8)), "iterable": iter(images)}[kind]
     path = tmp_path / "nstm.ome.zarr"
     _write(path, given, z_step_um=0.3)
+    assert not is_raw(path)
     found = open_timelapse(path)
     assert found.dims == ("t", "c", "z", "y", "x")
     np.testing.assert_array_equal(found.values, images)

@@ -1,5 +1,7 @@
 import hashlib
+import os
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from nstm.acquisition import computed_times
 from nstm.io.jsonfile import write_json
 from nstm.io.store import open_raw, raw_status
 from nstm.pipeline import convert as converting
-from nstm.pipeline.convert import convert_sample, run_convert
+from nstm.pipeline.convert import SourceHashes, convert_sample, run_convert
 from nstm.settings import Optics
 
 
@@ -20,11 +22,15 @@ class FakeSystem:
     block_axis = "angle"
 
     def __init__(self):
-        frames = SimpleNamespace(order="t angle phase", planes=1, exposure_s=0.1)
+        frames = SimpleNamespace(order="t angle phase", planes=1, exposure_s=0.1, flips=None, montage=None)
         optics = Optics(na=1.49, emission_wavelength_um=0.525, pixel_um=0.065)
         self.settings = SimpleNamespace(frames=frames, optics=optics)
 
-    def times(self, acquisitions):
+    axis_labels: ClassVar = {}
+    needed_optics = ()
+    usual_order = None
+
+    def times(self, acquisitions, order):
         axes = {**self.frame_axes, "z": 1}
         times = computed_times(acquisitions, axes, exposure_s=0.1, delays_s={}, interval_s=None, order=list(axes))
         return times, "computed"
@@ -54,6 +60,54 @@ def test_frames_times_and_origin_are_in_the_store(tmp_path, planes):
     assert origin["optics"]["na"] == 1.49
     assert origin["time_origin"] == "computed"
     assert origin["nstm"]
+
+
+def test_the_settings_and_the_versions_are_in_the_store(tmp_path, planes):
+    tifffile.imwrite(tmp_path / "raw.tif", planes[:9], photometric="minisblack")
+    convert_sample(_row(tmp_path / "raw.tif"), FakeSystem(), tmp_path / "raw.ome.zarr", {"numerics": 7})
+    origin = open_raw(tmp_path / "raw.ome.zarr").attrs["source"]["provenance"]
+    assert origin["params"] == {"numerics": 7}
+    assert origin["versions"]["numpy"] == np.__version__
+    assert origin["versions"]["nstm"] == origin["nstm"]
+
+
+def test_every_file_of_a_sample_is_hashed_in_order(tmp_path, planes):
+    for number in range(18):
+        tifffile.imwrite(tmp_path / f"frame{number}.tif", planes[number], photometric="minisblack")
+    convert_sample(_row(tmp_path / "frame*.tif"), FakeSystem(), tmp_path / "raw.ome.zarr")
+    files = open_raw(tmp_path / "raw.ome.zarr").attrs["source"]["provenance"]["files"]
+    assert [f["path"] for f in files] == [str(tmp_path / f"frame{n}.tif") for n in range(18)]
+    assert [f["sha256"] for f in files] == [
+        hashlib.sha256((tmp_path / f"frame{n}.tif").read_bytes()).hexdigest() for n in range(18)
+    ]
+
+
+def test_hashes_follow_and_never_run_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr(converting, "_PIECE", 100)
+    contents = [b"", bytes(range(256)) * 4, b"x" * 976]
+    files = [tmp_path / str(n) for n in range(3)]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    hashes = SourceHashes(files)
+    for share in (0.1, 0.5, 0.5, 0.75):
+        hashes.follow(share)
+        assert 2000 * share <= hashes.read_bytes < 2000 * share + 100
+    found = hashes.finish()
+    assert [f["bytes"] for f in found] == [0, 1024, 976]
+    assert [f["sha256"] for f in found] == [hashlib.sha256(content).hexdigest() for content in contents]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are listed by Linux only")
+def test_hashes_that_are_broken_off_leave_no_file_open(tmp_path):
+    def is_open():
+        return any(os.path.realpath(f"/proc/self/fd/{n}") == str(tmp_path / "x") for n in os.listdir("/proc/self/fd"))
+
+    (tmp_path / "x").write_bytes(bytes(3 * 2**20))
+    hashes = SourceHashes([tmp_path / "x"])
+    hashes.follow(0.1)
+    assert is_open()
+    hashes.close()
+    assert not is_open()
 
 
 def test_not_finite_values_are_converted_as_they_are(tmp_path, planes):
@@ -87,7 +141,7 @@ def test_data_that_do_not_decode_make_a_failed_store(tmp_path, planes):
 def test_a_full_disk_is_no_fault_of_the_data(tmp_path, planes, monkeypatch):
     tifffile.imwrite(tmp_path / "raw.tif", planes[:9], photometric="minisblack")
 
-    def full(*args):
+    def full(*args, **more):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(converting, "write_raw", full)

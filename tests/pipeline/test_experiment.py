@@ -56,7 +56,10 @@ def test_defaults_and_absolute_paths(tmp_path: Path) -> None:
         ({"conventional": {"wiener": 0}}, "conventional.wiener: 0 is refused: must be greater than 0"),
         ({"reconstruction": {"multigrid": {"x": 1}}}, "reconstruction.multigrid.x: is no known key"),
         ({"systems__tirf__kind": "simm"}, "systems.tirf.kind: 'simm' is no known kind of system (did you mean 'sim'?)"),
-        ({"systems__tirf__optics__na": 1.6}, "systems.tirf.optics: na = 1.6 must be below the refractive index"),
+        (
+            {"systems__tirf__optics__na": 1.6, "systems__tirf__optics__index": 1.518},
+            "systems.tirf.optics: na = 1.6 must be below the refractive index",
+        ),
         ({"systems__tirf__optics__pixel_um": 65}, "systems.tirf.optics.pixel_um: 65 is refused"),
         ({"systems__tirf__optics__emission_wavelength_um": 515}, "less than or equal to 2"),
         ({"systems__tirf__optics__na": float("nan")}, "systems.tirf.optics.na"),

@@ -25,17 +25,17 @@ def test_interpolation_is_exact_for_straight_lines(nodes):
 
 
 def test_the_finest_scene_grid_is_the_pixels_themselves():
-    grids = SceneGrids(1, (24, 40), Multigrid())
+    grids = SceneGrids(1, (1, 24, 40), Multigrid())
     coefficients = grids.zeros()
-    assert coefficients[-1].shape == (1, 24, 40)
-    image = np.random.default_rng(0).normal(size=(1, 24, 40)).astype(np.float32)
+    assert coefficients[-1].shape == (1, 1, 24, 40)
+    image = np.random.default_rng(0).normal(size=(1, 1, 24, 40)).astype(np.float32)
     coefficients[-1] = jnp.asarray(image)
     np.testing.assert_allclose(grids.render(coefficients, jnp.float32(1)), image, rtol=1e-6)
     assert not np.any(grids.render(coefficients, jnp.float32(0.5)))
 
 
 def test_a_constant_motion_coefficient_moves_everything_alike_in_units_of_the_field():
-    grids = MotionGrids((24, 40), 2, Multigrid())
+    grids = MotionGrids((1, 24, 40), 2, Multigrid())
     coefficients = grids.zeros()
     coefficients[0] = coefficients[0].at[1].set(0.1)
     field = np.asarray(grids.render(coefficients, grids.in_time(np.array([0.0, 0.3, 1.0])), jnp.float32(1)))
@@ -44,7 +44,7 @@ def test_a_constant_motion_coefficient_moves_everything_alike_in_units_of_the_fi
 
 
 def test_roughness_of_a_shear_is_its_squared_gradient():
-    grids = MotionGrids((30, 30), 2, Multigrid())
-    nodes = np.zeros((1, 2, *(len(m.T) for m in (grids.rows, grids.columns))), np.float32)
+    grids = MotionGrids((1, 30, 30), 2, Multigrid())
+    nodes = np.zeros((1, 2, *(m.shape[1] for m in grids.matrices)), np.float32)
     nodes[0, 1] = np.linspace(0, 3, nodes.shape[-2])[:, None]  # x moves with y: 3 px over 30 px
     np.testing.assert_allclose(grids.roughness(jnp.asarray(nodes)), 0.1**2 / 2, rtol=1e-4)

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from nstm.acquisition import DataError
-from nstm.systems.sim import Sim, SimSettings, padded_side
+from nstm.systems.sim import Sim, SimSettings
+from nstm.systems.sim_forward import padded_side
 
 
 def settings(**changes):
@@ -44,24 +45,25 @@ def test_a_uniform_scene_gives_the_pattern_as_the_camera_sees_it():
 def test_the_pattern_has_its_phase_at_the_centre_of_the_first_pixel():
     system = Sim(settings(illumination={"angles": 3, "phases": 5, "beams": 3}))
     model = system.forward((1, 32, 40), np.zeros((3, 5, 1)), calibration(orders=2, phases=5), 0.065, 8)
-    y, x, _, _ = model.output_field
+    _, (y, _), (x, _) = model.output_field
     phases = 0.3 + 2 * np.pi * np.arange(5) / 5
-    at_first_pixel = model.pattern(jnp.arange(15))[:5, y, x]
+    at_first_pixel = model.pattern.of(jnp.arange(15))[:5, y, x]
     np.testing.assert_allclose(at_first_pixel, 1 + 0.8 * np.cos(phases) + 0.5 * np.cos(2 * phases), rtol=2e-4)
 
 
 def test_corrections_change_what_their_name_says_and_keep_the_mean_intensity():
     model = Sim(settings()).forward((1, 32, 32), np.zeros((3, 3, 1)), calibration(), 0.065, 0)
     same = model.corrected(model.offsets())
-    np.testing.assert_allclose(same.pattern(jnp.arange(9)), model.pattern(jnp.arange(9)), atol=1e-6)
+    np.testing.assert_allclose(same.pattern.of(jnp.arange(9)), model.pattern.of(jnp.arange(9)), atol=1e-6)
     offsets = model.offsets()
     offsets["phases"] = offsets["phases"].at[0].set(0.2)
     offsets["intensity"] = offsets["intensity"] + 0.5
     offsets["vectors"] = offsets["vectors"].at[1, 0].set(0.1)
     changed = model.corrected(offsets)
-    np.testing.assert_allclose(changed.intensity, 1, rtol=1e-6)
-    np.testing.assert_allclose(changed.phases[0] - model.phases[0], 0.2, rtol=1e-5)
-    edge = 2 * np.pi * (changed.vectors - model.vectors)[1, 0] * (model.y[-1] - model.y[0]) / 2
+    np.testing.assert_allclose(changed.pattern.intensity, 1, rtol=1e-6)
+    np.testing.assert_allclose(changed.pattern.phases[0] - model.pattern.phases[0], 0.2, rtol=1e-5)
+    turned, length = changed.pattern.vectors - model.pattern.vectors, model.pattern.y[-1] - model.pattern.y[0]
+    edge = 2 * np.pi * turned[1, 0] * length / 2
     np.testing.assert_allclose(edge, 0.1, rtol=1e-3)
 
 
@@ -140,7 +142,7 @@ def test_the_support_is_what_the_shifted_bands_reach():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"optics": {"na": 1.6}}, "must be below the refractive index"),
+        ({"optics": {"na": 1.6, "index": 1.518}}, "must be below the refractive index"),
         ({"optics": {"pixel_um": 65}}, "pixel_um"),
         ({"optics": {"emission_wavelength_um": 525}}, "emission_wavelength_um"),
         ({"illumination": {"beams": 3}}, "at least 5 phases"),

@@ -87,7 +87,7 @@ def test_works_from_another_directory_and_with_a_config_of_its_own(finished: Wor
     ("change", "message"),
     [
         ("reconstruction={stepps: 3}", "reconstruction.stepps: is no known key (did you mean 'steps'?)"),
-        ("systems={stub: {optics: {na: 1.6}}}", "na = 1.6 must be below the refractive index"),
+        ("systems={stub: {optics: {na: 1.6, index: 1.518}}}", "na = 1.6 must be below the refractive index"),
         ("systems={stub: {optics: {emission_wavelength_um: 515}}}", "optics.emission_wavelength_um: '515' is refused"),
         ("movie={panels: [nstn]}", "did you mean 'nstm'?"),
         ("samples=nowhere.tsv", "there is no sample sheet"),

@@ -1,0 +1,449 @@
+"""Differential phase contrast: a weak sample under a few light sources, one image for each."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Annotated, ClassVar, Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from pydantic import Field, model_validator
+from scipy.fft import fftshift, ifftshift, next_fast_len
+
+from nstm.acquisition import DataError
+from nstm.conventional import dpc as conventional_dpc
+from nstm.illumination import dpc as illumination_dpc
+from nstm.io.arrays import array_shape, read_array
+from nstm.optics.dpc import HalfDiscs, Leds, Lens, SourceMap, Sources, Transfer, transfer_functions
+from nstm.optics.noise import noise_variance
+from nstm.settings import Conventional, FrameSettings, Optics, Section, SystemSettings
+from nstm.systems.base import Baseline, Calibration, ForwardModel, ImagingSystem, register
+
+#: Unit of the absorption in the scene that is fitted. An optimiser that gives every coefficient the same pace then
+#: finds the phase and its motion first; in units of 1 the absorption takes up what the motion leaves.
+ABSORPTION_UNIT = 0.1
+#: Squared transfer, relative to its largest value, from which on something counts as transferred.
+_TRANSFERRED = 1e-9
+#: Share of the light of a source map that must lie within the illumination's aperture.
+_INSIDE = 0.5
+
+
+class DpcOptics(Optics):
+    """Objective and condenser of a DPC microscope; ``emission_wavelength_um`` is the wavelength of its light."""
+
+    illumination_na: Annotated[
+        float | None,
+        Field(gt=0, lt=2, description="outer numerical aperture of the light sources; empty: that of the objective"),
+    ] = None
+    inner_na: Annotated[
+        float, Field(ge=0, lt=2, description="inner numerical aperture of ring-shaped sources; 0: discs")
+    ] = 0.0
+
+    @model_validator(mode="after")
+    def _ring(self) -> DpcOptics:
+        outer = self.illumination_na if self.illumination_na is not None else self.na
+        if outer is not None and self.inner_na >= outer:
+            raise ValueError(f"inner_na = {self.inner_na} must be below illumination_na = {outer}")
+        if self.na is not None and self.inner_na >= self.na:
+            raise ValueError(
+                f"inner_na = {self.inner_na} must be below na = {self.na}: dark-field images are not linear"
+            )
+        return self
+
+
+Led = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class DpcIllumination(Section):
+    """The light of each image: halves of a disc or ring, a measured map, or LEDs."""
+
+    rotations_deg: Annotated[
+        list[float],
+        Field(
+            min_length=1,
+            max_length=64,
+            description="rotation of the half disc (half ring) of each image, degree: 0 shines from y >= 0, 90 from "
+            "x <= 0, 180 from y <= 0, 270 from x >= 0 (y down, x right)",
+        ),
+    ] = [0.0, 90.0, 180.0, 270.0]  # noqa: RUF012
+    source_map: Annotated[
+        str | None,
+        Field(
+            description="file with the measured sources (source, y, x) over the frequencies of the images, .npz, .npy "
+            "or .tif; replaces rotations_deg"
+        ),
+    ] = None
+    source_map_array: Annotated[str | None, Field(description="name of the array in an .npz file")] = None
+    source_map_order: Annotated[
+        Literal["fft", "centred"], Field(description="frequency 0 of the map at its first pixel, or in its middle")
+    ] = "fft"
+    source_map_px: Annotated[
+        list[Annotated[int, Field(ge=1)]] | None,
+        Field(
+            min_length=2,
+            max_length=2,
+            description="height and width of the images that the map was made for, before they were cropped; empty: "
+            "those of the images",
+        ),
+    ] = None
+    leds: Annotated[
+        list[Annotated[list[Led], Field(min_length=1, max_length=4096)]] | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="LEDs of each image as [y, x, brightness], y and x as numerical apertures; replaces "
+            "rotations_deg",
+        ),
+    ] = None
+    source_coordinates: Annotated[
+        Literal["led", "wave"],
+        Field(
+            description="what the places of the sources are: led, where the light comes from (light at +x travels "
+            "towards -x), or wave, where it travels to; the wrong one turns the sign of the phase"
+        ),
+    ] = "led"
+
+    @model_validator(mode="after")
+    def _one_description(self) -> DpcIllumination:
+        if self.leds is not None and self.source_map is not None:
+            raise ValueError("source_map and leds both describe the sources: give one of them")
+        if self.leds is not None and any(led[2] < 0 for leds in self.leds for led in leds):
+            raise ValueError("the brightness of an LED must not be negative")
+        return self
+
+
+class DpcBackground(Section):
+    """What the images are divided by."""
+
+    method: Annotated[
+        Literal["lowpass", "given", "none"],
+        Field(
+            description="lowpass: each image's own mean within a box; given: counts or images of an empty field; none: "
+            "the images already are intensity over background, minus 1"
+        ),
+    ] = "lowpass"
+    lowpass_share: Annotated[
+        float, Field(gt=0, le=1, description="side of the box of lowpass in units of the images' height")
+    ] = 0.5
+    counts: Annotated[
+        list[Annotated[float, Field(gt=0)]] | None,
+        Field(
+            min_length=1, description="given: counts of the empty field above the camera offset, one for each source"
+        ),
+    ] = None
+    images: Annotated[
+        str | None,
+        Field(
+            description="given: file with images (source, y, x) of the empty field, counts with the camera offset, "
+            ".npz, .npy or .tif"
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _given(self) -> DpcBackground:
+        given = sum(v is not None for v in (self.counts, self.images))
+        if self.method == "given" and given != 1:
+            raise ValueError("method = given needs counts or images of the empty field, one of the two")
+        if self.method != "given" and given:
+            raise ValueError(f"counts and images are not used with method = {self.method}: set method: given")
+        return self
+
+
+class DpcTikhonov(Section):
+    """Penalties of the conventional reconstruction, in units of the squared transfer."""
+
+    absorption: Annotated[float, Field(gt=0, description="penalty on the squared absorption")] = 1e-4
+    phase: Annotated[float, Field(gt=0, description="penalty on the squared phase (rad)")] = 1e-4
+
+
+class DpcFrames(FrameSettings):
+    """How DPC images follow each other."""
+
+    illumination_delay_s: Annotated[float, Field(ge=0, description="wait before the next source, s")] = 0.0
+
+    def delays_s(self) -> dict[str, float]:
+        """Wait before a step of each axis, s."""
+        return {**super().delays_s(), "illumination": self.illumination_delay_s}
+
+
+class DpcSettings(SystemSettings):
+    """A differential phase contrast microscope."""
+
+    kind: Literal["dpc"] = "dpc"
+    optics: DpcOptics
+    illumination: DpcIllumination = DpcIllumination()
+    model: Annotated[
+        Literal["absorption_and_phase", "phase"],
+        Field(description="what is reconstructed; phase: the sample does not absorb"),
+    ] = "absorption_and_phase"
+    background: DpcBackground = DpcBackground()
+    tikhonov: DpcTikhonov = DpcTikhonov()
+    frames: DpcFrames = DpcFrames()
+
+
+class DpcForward(ForwardModel):
+    """``image = crop F^-1{ A F{absorption} + i B F{phase} }``, intensity over background minus 1.
+
+    The channels of the scene are in ``units``: :data:`ABSORPTION_UNIT` and rad.
+    """
+
+    nonnegative: ClassVar[bool] = False
+
+    transfer: Float[Array, "m c v h"]  # of the scene to each image; that of the phase, the last, is multiplied by i
+    units: Float[Array, "c"]
+    support: Float[Array, "c v h"]
+    times: Float[Array, "m 1"]
+    scene_shape: tuple[int, int, int, int] = eqx.field(static=True)
+    output_field: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = eqx.field(static=True)
+
+    def render(self, scenes: Float[Array, "n 1 c 1 y x"], which: Int[Array, "n"]) -> Float[Array, "n 1 v u"]:
+        """Images of the sources ``which`` from the sample at the time of each."""
+        spectra = jnp.fft.rfft2(scenes[:, 0, :, 0]) * self.transfer[which]
+        spectrum = 1j * spectra[:, -1] + jnp.sum(spectra[:, :-1], axis=1)
+        images = jnp.fft.irfft2(spectrum, s=self.scene_shape[-2:])
+        return self._field(images)[:, None]
+
+    def output(self, scene: Float[Array, "c 1 y x"]) -> Float[Array, "c 1 y x"]:
+        """The field of the camera, limited to the frequencies that some source transfers; the phase has no mean."""
+        limited = jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support[:, None], s=self.scene_shape[-2:])
+        return self._field(limited * self.units[:, None, None, None])
+
+    def _field(self, images: Float[Array, "... y x"]) -> Float[Array, "... v u"]:
+        _, (y, h), (x, w) = self.output_field
+        return images[..., y : y + h, x : x + w]
+
+
+@register
+class Dpc(ImagingSystem):
+    """DPC with one image per light source."""
+
+    kind = "dpc"
+    Settings = DpcSettings
+    block_axis = "illumination"
+    settings: DpcSettings
+
+    def __init__(self, settings: DpcSettings) -> None:
+        super().__init__(settings)
+        self.channels = ("phase",) if settings.model == "phase" else ("absorption", "phase")
+
+    @functools.cached_property
+    def frame_axes(self) -> dict[str, int]:  # type: ignore[override]
+        """The sources; a measured map says how many there are."""
+        light = self.settings.illumination
+        if light.leds is not None:
+            return {"illumination": len(light.leds)}
+        if light.source_map is not None:
+            return {"illumination": self._map_shape()[0]}
+        return {"illumination": len(light.rotations_deg)}
+
+    @property
+    def grid_ratio(self) -> float:
+        """1: the pixels of the camera."""
+        return 1.0
+
+    def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
+        """Whether the frames fit their background and sources; see :func:`nstm.illumination.dpc.check`."""
+        planes = _single_plane(frames)
+        if not np.all(np.isfinite(planes)):
+            return illumination_dpc.dark(np.zeros_like(planes), "the frames hold NaN or infinity: mend or drop them")
+        try:
+            images = self.measurements(frames)[:, 0]
+        except DataError as error:
+            return illumination_dpc.dark(planes, str(error))
+        shape = illumination_dpc.middle(images).shape[-2:]
+        transfer = self._transfer((shape[0], shape[1]), planes.shape[-2:], pixel_um)
+        noise = noise_variance(images, pixel_um, self.passband())
+        return illumination_dpc.check(planes, images, transfer, noise)
+
+    def consensus(self, calibrations: list[Calibration]) -> Calibration:
+        """The first acquisition that did not fail; acquisitions have nothing in common to agree on."""
+        return next((c for c in calibrations if c["status"] != "fail"), calibrations[0])
+
+    def with_consensus(self, calibration: Calibration, consensus: Calibration) -> Calibration:
+        """The acquisition's own."""
+        return calibration
+
+    def forward(
+        self,
+        frame_shape: tuple[int, int, int],
+        times: np.ndarray,
+        calibration: Calibration,
+        pixel_um: float,
+        padding_px: int,
+    ) -> DpcForward:
+        """The forward model on a grid with at least ``padding_px`` camera pixels around the field."""
+        if frame_shape[0] != 1:
+            raise DataError(_PLANES.format(frame_shape[0]))
+        height, width = frame_shape[1:]
+        rows, columns = (next_fast_len(n + 2 * padding_px, True) if padding_px else n for n in (height, width))
+        found = self._transfer((rows, columns), (height, width), pixel_um)
+        transfer = np.stack([getattr(found, channel) for channel in self.channels], axis=1)
+        power = np.sum(transfer**2, axis=0)
+        support = power > _TRANSFERRED * power.max(axis=(-2, -1), keepdims=True)
+        units = np.array([ABSORPTION_UNIT if channel == "absorption" else 1.0 for channel in self.channels])
+        return DpcForward(
+            transfer=jnp.asarray(transfer * units[:, None, None], float),
+            units=jnp.asarray(units, float),
+            support=jnp.asarray(support, float),
+            times=jnp.asarray(times.reshape(-1, 1), float),
+            scene_shape=(len(self.channels), 1, rows, columns),
+            output_field=((0, 1), ((rows - height) // 2, height), ((columns - width) // 2, width)),
+        )
+
+    def measurements(self, frames: np.ndarray) -> np.ndarray:
+        """Intensity over background minus 1, ``(source, 1, y, x)``, from counts ``(source, 1, y, x)``."""
+        planes, background = _single_plane(frames), self.settings.background
+        if background.method == "none":
+            images = planes
+        elif background.method == "lowpass":
+            images = illumination_dpc.over_lowpass(planes, background.lowpass_share)
+        else:
+            images = illumination_dpc.over_background(planes, self._given_background(planes.shape))
+        return images[:, None]
+
+    def _given_background(self, shape: tuple[int, ...]) -> np.ndarray:
+        background = self.settings.background
+        if background.images is not None:
+            return read_array(background.images, shape) - self.settings.camera.offset
+        counts = np.asarray(background.counts, np.float64)
+        if len(counts) not in (1, shape[0]):
+            raise DataError(
+                f"background.counts has {len(counts)} entries, one for all or one per source is needed ({shape[0]})"
+            )
+        return counts[:, None, None]
+
+    def _lens(self) -> Lens:
+        optics = self.settings.optics
+        return Lens(optics.known("na"), optics.known("emission_wavelength_um"))
+
+    def _outer_na(self) -> float:
+        """Outer aperture of the light."""
+        light, optics = self.settings.illumination, self.settings.optics
+        if light.leds is not None:
+            return max(math.hypot(y, x) for leds in light.leds for y, x, _ in leds)
+        return optics.known("na") if optics.illumination_na is None else optics.illumination_na
+
+    def _transfer(self, shape: tuple[int, int], frame_shape: tuple[int, ...], pixel_um: float) -> Transfer:
+        """Transfer to periodic images of ``shape``, cut from or padded around frames of ``frame_shape``."""
+        coordinates = self.settings.illumination.source_coordinates
+        sources = self._sources((frame_shape[0], frame_shape[1]), pixel_um)
+        return transfer_functions(sources, shape, pixel_um, self._lens(), coordinates)
+
+    def _sources(self, frame_shape: tuple[int, int], pixel_um: float) -> Sources:
+        light = self.settings.illumination
+        if light.leds is not None:
+            return Leds([[(y, x, brightness) for y, x, brightness in leds] for leds in light.leds])
+        if light.source_map is not None:
+            return self._map(frame_shape, pixel_um)
+        return HalfDiscs(light.rotations_deg, self._outer_na(), self.settings.optics.inner_na)
+
+    def _map_shape(self) -> tuple[int, int, int]:
+        light = self.settings.illumination
+        shape = array_shape(str(light.source_map), light.source_map_array)
+        if len(shape) != 3 or not 1 <= shape[0] <= 64:
+            raise DataError(f"{light.source_map}: the source map has shape {shape}, needed is (source, y, x)")
+        return shape[0], shape[1], shape[2]
+
+    def _map(self, frame_shape: tuple[int, int], pixel_um: float) -> SourceMap:
+        """The measured sources in FFT order.
+
+        Raises:
+            DataError: made for images of another size, in another order of frequencies, or negative.
+        """
+        light, shape = self.settings.illumination, self._map_shape()
+        wanted = tuple(light.source_map_px or frame_shape)
+        if shape[1:] != wanted:
+            raise DataError(
+                f"{light.source_map}: the source map is made for images of {shape[1:]} pixels, these have {wanted}; "
+                "give the map of these images, or where they were cropped, illumination.source_map_px (their size "
+                "before)"
+            )
+        values = read_array(str(light.source_map), shape, light.source_map_array)
+        if values.min() < 0 or not np.all(values.sum(axis=(-2, -1)) > 0):
+            raise DataError(f"{light.source_map}: a source must shine somewhere and nowhere less than 0")
+        if light.source_map_order == "centred":
+            values = ifftshift(values, axes=(-2, -1))
+        source = SourceMap(values, (1 / (shape[1] * pixel_um), 1 / (shape[2] * pixel_um)))
+        self._check_map(source)
+        return source
+
+    def _check_map(self, source: SourceMap) -> None:
+        light = self.settings.illumination
+        limit = self._outer_na() / self._lens().wavelength_um + max(source.step)
+        fy, fx = (np.fft.fftfreq(n, 1 / (n * s)) for n, s in zip(source.brightness.shape[1:], source.step, strict=True))
+        inside = np.hypot(fy[:, None], fx) <= limit
+        whole = source.brightness.sum(axis=(-2, -1))
+        share = (source.brightness * inside).sum(axis=(-2, -1)) / whole
+        turned = (fftshift(source.brightness, axes=(-2, -1)) * inside).sum(axis=(-2, -1)) / whole
+        worst = int(np.argmin(share))
+        if share[worst] >= _INSIDE:
+            return
+        other = "fft" if light.source_map_order == "centred" else "centred"
+        remedy = (
+            f"set illumination.source_map_order: {other}"
+            if turned[worst] > share[worst]
+            else "check illumination_na, emission_wavelength_um and pixel_um"
+        )
+        raise DataError(
+            f"{light.source_map}: {1 - share[worst]:.0%} of the light of source {worst} lies outside of the "
+            f"illumination's aperture in the order {light.source_map_order!r}: {remedy}"
+        )
+
+    @property
+    def baselines(self) -> dict[str, Baseline]:
+        """Tikhonov inversion and bright field, both of a moving window over all sources."""
+        sources = self.frame_axes["illumination"]
+        return {
+            "conventional": Baseline(
+                label="DPC (Tikhonov, moving window)",
+                window=sources,
+                reconstruct=self._tikhonov,
+                effective_transfer="transfer of the sources, inverted with a penalty (Tikhonov)",
+            ),
+            "widefield": Baseline(
+                label="bright field (sum over the sources)",
+                window=sources,
+                reconstruct=self._brightfield,
+                effective_transfer="bright field under all sources together",
+            ),
+        }
+
+    def _tikhonov(
+        self, frames: np.ndarray, calibrations: list[Calibration], pixel_um: float, settings: Conventional
+    ) -> np.ndarray:
+        images = self.measurements(frames)[:, 0]
+        shape = (images.shape[-2], images.shape[-1])
+        weights = self.settings.tikhonov
+        found = conventional_dpc.tikhonov(
+            images,
+            self._transfer(shape, shape, pixel_um),
+            absorption_weight=weights.absorption if "absorption" in self.channels else None,
+            phase_weight=weights.phase,
+        )
+        return found[:, None]
+
+    def _brightfield(
+        self, frames: np.ndarray, calibrations: list[Calibration], pixel_um: float, settings: Conventional
+    ) -> np.ndarray:
+        return conventional_dpc.brightfield(self.measurements(frames)[:, 0])[None, None]
+
+    def cutoff(self, calibration: Calibration) -> float:
+        """That of a single image."""
+        return self.passband()
+
+    def passband(self) -> float:
+        """``(NA + illumination NA) / wavelength``, cycles/um; light outside of the objective's NA does not count."""
+        lens = self._lens()
+        return (lens.na + min(self._outer_na(), lens.na)) / lens.wavelength_um
+
+
+_PLANES = "the frames have {} planes; DPC handles single planes: set frames.planes: 1"
+
+
+def _single_plane(frames: np.ndarray) -> np.ndarray:
+    if frames.shape[-3] != 1:
+        raise DataError(_PLANES.format(frames.shape[-3]))
+    return np.ascontiguousarray(frames[..., 0, :, :], dtype=np.float32)
