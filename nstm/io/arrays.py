@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,21 @@ import tifffile
 from nstm.acquisition import DataError
 
 _ZIP, _NUMPY, _TIFF = ".npz", ".npy", (".tif", ".tiff")
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, NotImplementedError, zipfile.BadZipFile)
+#: What the decoders raise for damaged bytes.
+_UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tifffile.TiffFileError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def array_shape(path: str | Path, name: str | None = None) -> tuple[int, ...]:

@@ -33,11 +33,14 @@ class Instrument:
     source: str
     illumination: Mapping[str, int] = field(default_factory=dict)  # as in the settings
     timing: Mapping[str, float] = field(default_factory=dict)  # exposure and delays, as in `frames`, s
+    montage: str | None = None  # where one image holds several frames, as `frames.montage`
     phase_direction: str = EITHER_DIRECTION
 
     def settings(self, order: bool = True) -> dict[str, dict[str, Any]]:
         """Partial settings of a system; without ``frames.order`` where the file itself tells it."""
-        frames = {**({"order": self.order} if order else {}), **self.timing}
+        frames: dict[str, Any] = {**({"order": self.order} if order else {}), **self.timing}
+        if self.montage:
+            frames["montage"] = self.montage
         return {"illumination": dict(self.illumination), "frames": frames}
 
 
@@ -70,8 +73,9 @@ INSTRUMENTS: Mapping[str, Instrument] = MappingProxyType(
         ),
         "nsim": Instrument(
             description="Nikon N-SIM. A raw ND2 file holds one image per section with the frames as tiles, phases "
-            "along x and orientations along y: cut the tiles out row by row first, then this order holds. Give "
-            "illumination.angles, phases and beams: 2D- and TIRF-SIM have 2 beams, 3D-SIM has 3",
+            "along x and orientations along y. Give illumination.angles, phases and beams: 2D- and TIRF-SIM have 2 "
+            "beams, 3D-SIM has 3. For frames that were cut apart already leave the instrument out",
+            montage="angle phase",
             order="t z angle phase",
             source=_SIMCHECK,
         ),
