@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,11 +77,22 @@ def readme() -> str:
     for kind, settings in systems().items():
         parts.append(f"## Systems of kind `{kind}`\n\nUnder `systems.NAME`. {_sentence(settings)}\n")
         parts.append(_table("key", _rows(settings)))
+        other = ", ".join(f"`{key}: {value}`" for key, value in _flat(registered()[kind].fit_defaults))
+        if other:
+            parts.append(f"Defaults of `reconstruction` for this kind: {other}.\n")
     for name, model in SECTIONS.items():
         note = " A system may override single keys of it." if name in OVERRIDABLE else ""
         parts.append(f"## `{name}`\n\n{_sentence(model)}{note}\n")
         parts.append(_table("key", _rows(model)))
     return "\n".join(parts)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _rows(model: type[BaseModel], prefix: str = "", depth: int = 9) -> Iterator[tuple[str, str, str, str]]:

@@ -178,8 +178,14 @@ class Experiment:
 
     def section(self, sample: str, name: str) -> Section:
         """A section as it holds for the sample: the experiment's, with the overrides of its system."""
-        changes = self.config.systems[self.samples[sample].system].get(name) or {}
-        return override(getattr(self.config, name), changes) if name in OVERRIDABLE else getattr(self.config, name)
+        whole: Section = getattr(self.config, name)
+        if name not in OVERRIDABLE:
+            return whole
+        settings = self.config.systems[self.samples[sample].system]
+        if name == "reconstruction":  # what the experiment states wins over what suits the system
+            kind = system_class(_plain_system(settings, self.base_dir)["kind"], self.base_dir)
+            whole = override(override(Reconstruction(), dict(kind.fit_defaults)), whole.model_dump(exclude_unset=True))
+        return override(whole, settings.get(name) or {})
 
     def baselines(self, sample: str) -> list[str]:
         """Names of the conventional results of the sample's system."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from nstm.acquisition import DataError
 from nstm.optics.noise import noise_variance
-from nstm.settings import Reconstruction
+from nstm.settings import Reconstruction, override
 from nstm.spacetime.fit import fit
 from nstm.spacetime.renderer import predict
 from nstm.spacetime.result import Fit, build_renderer
@@ -36,7 +36,7 @@ def reconstruct(
         system: the imaging system.
         frames: ``(*frame_axes, z, y, x)``, counts as recorded.
         times: ``(*frame_axes, z)``, s, middle of each exposure.
-        settings: the fit; default settings when ``None``.
+        settings: the fit; the defaults of the system when ``None``.
         calibration: the illumination; estimated from these frames when ``None``.
         pixel_um: camera pixel in the sample, um; ``system.settings.optics.pixel_um`` when ``None``.
         move: False fits the sample at rest (the static model).
@@ -48,7 +48,7 @@ def reconstruct(
         DataError: shapes do not fit the system, the frames hold no light, or the illumination was not found.
         FitError: the optimisation broke down.
     """
-    settings = settings or Reconstruction()
+    settings = settings or override(Reconstruction(), dict(system.fit_defaults))
     pixel = pixel_um or system.settings.optics.pixel_um
     if pixel is None:
         raise DataError("the pixel size is unknown: set optics.pixel_um (um, in the sample) or pass pixel_um")

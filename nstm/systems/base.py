@@ -73,6 +73,8 @@ class ImagingSystem(abc.ABC):
     Settings: ClassVar[type[SystemSettings]]
     #: The frame axis whose positions are the blocks of the moving window (orientations for SIM).
     block_axis: ClassVar[str]
+    #: Keys of `reconstruction` whose defaults differ for this system.
+    fit_defaults: ClassVar[Mapping[str, Any]] = {}
     #: What files call the frame axes, where they label them.
     axis_labels: ClassVar[Mapping[str, str]] = {}
     #: Names of the channels of a result.

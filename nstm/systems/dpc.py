@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -69,6 +70,7 @@ class Dpc(ImagingSystem):
 
     kind = "dpc"
     Settings = DpcSettings
+    fit_defaults: ClassVar[Mapping[str, Any]] = {"multigrid": {"scene_rate": 3e-2, "motion_rate": 4e-3}}
     block_axis = "illumination"
     settings: DpcSettings
 

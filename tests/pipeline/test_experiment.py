@@ -196,3 +196,14 @@ def test_static_store_only_where_asked_for(tmp_path: Path) -> None:
     assert "static" not in load(tmp_path).fitted("cell", 5)
     assert "static" in load(tmp_path, changed(reconstruction={"static": [4]})).fitted("cell", 5)
     assert "static" not in load(tmp_path, changed(reconstruction={"static": [4]})).fitted("cell", 4)
+
+
+def test_the_defaults_of_a_system_hold_until_the_config_says_otherwise(tmp_path: Path, monkeypatch) -> None:
+    from nstm.systems.sim import Sim
+
+    monkeypatch.setattr(Sim, "fit_defaults", {"steps": 123, "multigrid": {"scene_rate": 0.02}})
+    assert load(tmp_path).section("cell", "reconstruction").steps == 123
+    own = load(tmp_path, changed(reconstruction__steps=77)).section("cell", "reconstruction")
+    assert (own.steps, own.multigrid.scene_rate) == (77, 0.02)
+    system = load(tmp_path, changed(systems__tirf__reconstruction__multigrid__scene_rate=0.5))
+    assert system.section("cell", "reconstruction").multigrid.scene_rate == 0.5
