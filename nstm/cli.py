@@ -130,14 +130,34 @@ def reconstruct(
 @app.command()
 @plain_errors
 def export(
-    store: Annotated[Path, typer.Argument(help="time-lapse store, e.g. results/SAMPLE/timelapse/nstm.ome.zarr")],
+    store: Annotated[Path, typer.Argument(help="raw or time-lapse store, e.g. results/SAMPLE/timelapse/nstm.ome.zarr")],
     out: Annotated[Path, typer.Argument(help="TIFF to write")],
+    times: Annotated[str | None, typer.Option(help="part along t: a number, or start:stop:step")] = None,
 ) -> None:
-    """Write a time-lapse store as an ImageJ hyperstack."""
+    """Write a store as an ImageJ hyperstack with scale and times."""
     from nstm.pipeline.export import export_imagej
 
-    export_imagej(store, out)
+    export_imagej(store, out, times)
     typer.echo(str(out))
+
+
+@app.command()
+@plain_errors
+def provenance(
+    path: Annotated[Path, typer.Argument(help="any result: a store, a file, the folder of a sample, the report")],
+    check: Annotated[bool, typer.Option("--check", help="compare the source files with what was recorded")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Say from which files, with which settings and versions a result was made; code 1 when a source has changed."""
+    from nstm.pipeline.facts_text import as_json_text
+    from nstm.pipeline.provenance import check_sources, describe_provenance, provenance_text
+
+    description = describe_provenance(path)
+    checks = check_sources(description) if check else None
+    found = {**description, "checks": checks} if check else description
+    typer.echo(as_json_text(found) if as_json else provenance_text(description, checks))
+    if any(entry["state"] != "unchanged" for entry in checks or []):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -164,6 +164,15 @@ class Reconstruction(Section):
     windows_open_at: Annotated[
         float, Field(gt=0, le=1, description="share of the steps at which all coarse-to-fine levels are open")
     ] = 0.8
+    starts: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=5,
+            description="fits tried in turn, each from a coarser scene with faster motion, until the residual is at "
+            "the noise; the best is kept",
+        ),
+    ] = 3
     illumination_rate: Annotated[
         float,
         Field(

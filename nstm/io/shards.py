@@ -1,36 +1,34 @@
-"""Arrays of ``(t, raw or c, z, y, x)`` in shards: how large a shard is, how it is written, and whether all are there.
+"""Shards of arrays ``(t, raw or c, z, y, x)``: a file per time (acquisition) in which every chunk is one plane.
 
-A chunk is one plane. A shard, one file, is one time (one acquisition), or an equal part of one that is larger than
-``SHARD_BYTES``; it is written in one piece by one writer, because two writers of a shard lose data silently.
+Zarr writes a shard in one piece and needs several times its size of memory for that. Here the shards of raw frames,
+which may be larger than the memory, are written plane by plane as they are read: the format is simple (zarr v3,
+sharding codec: chunks in any order, then offset and length of each chunk, then a checksum), and zarr reads them.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import dask.config
+import dask.array as da
+import google_crc32c
 import numpy as np
-import zarr
-from dask.system import CPU_COUNT
 from numcodecs import Blosc
 from zarr.codecs import BloscCodec
 
-#: Largest shard of raw frames before compression. Writing holds at most four: one that is read, one that is written,
-#: its compressed planes, and these joined.
-SHARD_BYTES = 128 * 2**20
-#: Acquisitions that are smaller are read and written several at a time, which takes less time for each.
-BATCH_BYTES = 16 * 2**20
-
 _LEVEL = 1
 _BLOCK = 2**19
+#: Planes that are given to dask at a time.
+_PLANES_AT_ONCE = 64
 _INDEX_BYTES = 16  # of every chunk, at the end of a shard
 _CHECKSUM_BYTES = 4
 _BLOSC_HEADER_BYTES = 16
+_ABSENT = 2**64 - 1  # offset and length of a chunk that is not there
 
 Place = tuple[slice, ...]
 
@@ -44,86 +42,47 @@ def codec(dtype: np.dtype[Any]) -> BloscCodec:
     return BloscCodec(cname="zstd", clevel=_LEVEL, shuffle="bitshuffle", typesize=dtype.itemsize, blocksize=_BLOCK)
 
 
-def compressed_bytes(plane: np.ndarray) -> int:
-    """Bytes that a plane has in a store."""
+def compressed(plane: np.ndarray) -> bytes:
+    """A plane as :func:`codec` encodes it."""
     blosc = Blosc("zstd", clevel=_LEVEL, shuffle=Blosc.BITSHUFFLE, blocksize=_BLOCK, typesize=plane.dtype.itemsize)
-    return len(blosc.encode(np.ascontiguousarray(plane))) + _INDEX_BYTES
+    return bytes(blosc.encode(np.ascontiguousarray(plane, plane.dtype.newbyteorder("<"))))
 
 
-def shard_shape(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Shape of the shards of raw frames.
-
-    Args:
-        shape: ``(t, raw, z, y, x)``.
-        itemsize: bytes of a pixel.
-
-    Returns:
-        one acquisition, else as many whole frames, else planes of one frame, as divide it equally and fit into
-        SHARD_BYTES; at least one plane.
-    """
-    _, raw, z, y, x = shape
-    planes = max(1, SHARD_BYTES // (y * x * itemsize))
-    if z > planes:
-        return 1, 1, _largest_divisor(z, planes), y, x
-    return 1, _largest_divisor(raw, planes // z), z, y, x
-
-
-def files_per_time(shape: Sequence[int], shards: Sequence[int]) -> int:
-    """Number of shards of one time."""
-    return math.prod(math.ceil(n / s) for n, s in zip(shape[1:], shards[1:], strict=True))
-
-
-def most_bytes(shape: Sequence[int], shards: Sequence[int], itemsize: int) -> int:
-    """Bytes of the shards of an array that cannot be compressed at all, headers and indices included."""
-    planes = math.prod(shape[:-2])
+def most_bytes(shape: Sequence[int], itemsize: int) -> int:
+    """Bytes of all shards of an array that cannot be compressed at all, headers and indices included."""
     each = math.prod(shape[-2:]) * itemsize + _BLOSC_HEADER_BYTES + _INDEX_BYTES
-    return planes * each + shape[0] * files_per_time(shape, shards) * _CHECKSUM_BYTES
+    return math.prod(shape[:-2]) * each + shape[0] * _CHECKSUM_BYTES
 
 
-def write_shards(
-    array: zarr.Array[Any],
-    read: Callable[[Place, np.ndarray], None],
-    beside: Callable[[float], None] | None = None,
-) -> None:
-    """Write every shard of ``array``: while one (or several of small acquisitions) is written, the next is read.
+def write_shards(folder: Path, frames: da.Array, ahead: Callable[[float], None] | None = None) -> None:
+    """Write the shards of an array, while its planes are read.
+
+    Memory: the planes that dask's threads work on, each with its compressed copy.
 
     Args:
-        array: whose shards divide it equally.
-        read: ``read(place, out)`` puts the part of the data that the slices name into ``out``; not called twice at
-            a time.
-        beside: called with the share of the data (above 0, at the end 1) that has been read, in a thread of its
-            own, while that is written.
+        folder: of the array, whose metadata are written already: shards of one time, chunks of one plane,
+            compressed with :func:`codec`.
+        frames: ``(t, ..., z, y, x)``, one plane per chunk; what stands between ``t`` and ``z`` is flattened to ``raw``.
+        ahead: called in a thread of its own with the share of the planes (above 0, in the end 1) that will have been
+            read soon: what it reads of their file is in the cache of the system when they are read, in any order.
 
     Raises:
-        Exception: whatever ``read`` or ``beside`` raises; and OSError when the disk is full.
+        Exception: whatever reading or ``ahead`` raises.
+        OSError: a shard cannot be written.
     """
-    assert array.shards is not None
-    at_once = max(1, BATCH_BYTES // (math.prod(array.shape[1:]) * array.dtype.itemsize))
-    batch = (min(at_once, array.shape[0]), *array.shards[1:])
-    places = list(_places(array.shape, batch))
-    buffers = [np.empty(batch, array.dtype) for _ in places[:2]]
-
-    def fetch(number: int) -> np.ndarray:
-        times = places[number][0]
-        buffer = buffers[number % 2][: times.stop - times.start]
-        read(places[number], buffer)
-        return buffer
-
-    with ThreadPoolExecutor(2) as pool, zarr.config.set({"async.concurrency": threads()}):
-        coming = pool.submit(fetch, 0)
-        for number, place in enumerate(places, start=1):
-            frames = coming.result()
-            aside = pool.submit(beside, number / len(places)) if beside else None
-            if number < len(places):
-                coming = pool.submit(fetch, number)
-            array[place] = frames
-            if aside:
-                aside.result()
-
-
-def threads() -> int:
-    """Threads that compress: dask's number of workers (``DASK_NUM_WORKERS``), else the cores of this process."""
-    return int(dask.config.get("num_workers", None) or CPU_COUNT)
+    shape = (frames.shape[0], math.prod(frames.shape[1:-3]), *frames.shape[-3:])
+    regions = list(_regions(shape))
+    shares = [number / len(regions) for number in range(1, len(regions) + 1)]
+    with ThreadPoolExecutor(1) as pool, _Shards(folder, shape) as shards:
+        target: Any = shards  # dask needs no more of an array than that parts are assigned to it
+        coming = [pool.submit(ahead, shares[0])] if ahead else []
+        for region, share in zip(regions, [*shares[1:], None], strict=True):
+            for last in coming:
+                last.result()
+            coming = [pool.submit(ahead, share)] if ahead and share else []
+            times = frames[region[0]]
+            part = times.reshape((times.shape[0], *shape[1:]))[(slice(None), *region[1:])]
+            da.store(part, target, regions=region, lock=False, scheduler="threads")
 
 
 def missing_shards(folder: Path, shape: Sequence[int], shards: Sequence[int]) -> list[tuple[int, ...]]:
@@ -135,21 +94,85 @@ def missing_shards(folder: Path, shape: Sequence[int], shards: Sequence[int]) ->
         shards: shape of a shard; its chunks are planes.
     """
     least = _INDEX_BYTES * math.prod(shards[:-2]) + _CHECKSUM_BYTES
+    steps = [range(0, length, side) for length, side in zip(shape, shards, strict=True)]
     found = []
-    for place in _places(shape, shards):
-        first = tuple(part.start for part in place)
+    for first in itertools.product(*steps):
         file = folder.joinpath("c", *(str(n // s) for n, s in zip(first, shards, strict=True)))
         if not file.is_file() or file.stat().st_size < least:
             found.append(first)
     return found
 
 
-def _places(shape: Sequence[int], shards: Sequence[int]) -> Iterator[Place]:
-    """What each shard holds, in the order of the frames."""
-    steps = [range(0, length, side) for length, side in zip(shape, shards, strict=True)]
-    for corner in itertools.product(*steps):
-        yield tuple(slice(c, min(c + s, n)) for c, s, n in zip(corner, shards, shape, strict=True))
+def _regions(shape: Sequence[int]) -> Iterator[Place]:
+    """Parts of an array with some _PLANES_AT_ONCE planes: several times, or several frames of one."""
+    count, raw, z, y, x = shape
+    frames = min(raw, max(1, _PLANES_AT_ONCE // z))
+    times = max(1, _PLANES_AT_ONCE // (z * raw))
+    for t, first in itertools.product(range(0, count, times), range(0, raw, frames)):
+        yield (
+            *(slice(t, min(t + times, count)), slice(first, min(first + frames, raw))),
+            *(slice(0, length) for length in (z, y, x)),
+        )
 
 
-def _largest_divisor(number: int, limit: int) -> int:
-    return next(n for n in range(min(number, limit), 0, -1) if number % n == 0)
+class _Shards:
+    """All shards of an array, as an array that planes are assigned to: once each, in any order, from any thread.
+
+    The thread that brings a plane compresses it.
+    """
+
+    def __init__(self, folder: Path, shape: Sequence[int]) -> None:
+        self._folder, self._chunks = folder, tuple(shape[1:3])
+        self._open: dict[int, _Shard] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> _Shards:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for shard in self._open.values():
+            shard.file.close()
+        if kind is None and self._open:
+            raise RuntimeError(f"planes of the times {sorted(self._open)} were never written")
+
+    def __setitem__(self, key: Place, planes: np.ndarray) -> None:
+        begin = [part.start for part in key[:3]]
+        for place in np.ndindex(planes.shape[:3]):
+            time, *chunk = (b + p for b, p in zip(begin, place, strict=True))
+            data = compressed(planes[place])
+            with self._lock:
+                self._append(time, tuple(chunk), data)
+
+    def _append(self, time: int, chunk: tuple[int, ...], data: bytes) -> None:
+        if time not in self._open:
+            self._open[time] = _Shard(self._folder.joinpath("c", str(time), *"0000"), self._chunks)
+        shard = self._open[time]
+        shard.append(chunk, data)
+        if shard.complete:
+            shard.finish()
+            del self._open[time]
+
+
+class _Shard:
+    """A shard that is being written: chunks, then the offset and length of each, then the checksum of these."""
+
+    def __init__(self, path: Path, chunks: tuple[int, ...]) -> None:
+        path.parent.mkdir(parents=True)
+        self.file = path.open("xb")
+        self._index = np.full((*chunks, 2), _ABSENT, dtype="<u8")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk is written."""
+        return not (self._index == _ABSENT).any()
+
+    def append(self, chunk: tuple[int, ...], data: bytes) -> None:
+        """Write one chunk."""
+        self._index[chunk] = self.file.tell(), len(data)
+        self.file.write(data)
+
+    def finish(self) -> None:
+        """Write the index and close."""
+        index = self._index.tobytes()
+        self.file.write(index + google_crc32c.value(index).to_bytes(_CHECKSUM_BYTES, "little"))
+        self.file.close()

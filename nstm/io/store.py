@@ -24,7 +24,7 @@ from zarr.storage import LocalStore
 from nstm.acquisition import DataError, make_acquisitions
 from nstm.io.jsonfile import plain
 from nstm.io.protocol import shown
-from nstm.io.shards import Place, codec, files_per_time, missing_shards, shard_shape, write_shards
+from nstm.io.shards import codec, missing_shards, write_shards
 from nstm.io.whole import replace_whole
 
 __all__ = [
@@ -50,19 +50,19 @@ def write_raw(
     path: StorePath,
     acquisitions: xr.Dataset,
     provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
-    beside: Callable[[float], None] | None = None,
+    ahead: Callable[[float], None] | None = None,
 ) -> None:
-    """Write the frames of a sample as ``raw.ome.zarr``, shard after shard.
+    """Write the frames of a sample as ``raw.ome.zarr``, one file per acquisition.
 
     Axes are ``t raw z y x``; ``raw`` is the frame axes flattened, the last fastest. The times stand in an array
-    ``times (t, raw, z)``, s. Memory: see :data:`nstm.io.shards.SHARD_BYTES`.
+    ``times (t, raw, z)``, s. Memory: a few planes.
 
     Args:
         path: the store, replaced if it exists, whole or not at all.
         acquisitions: see :mod:`nstm.acquisition`.
         provenance: JSON-able; where the frames come from (files, hashes, versions, optics). A function is called
             when all frames are written.
-        beside: called in another thread with the share of the frames that have been read, while they are written.
+        ahead: called in another thread with the share of the frames that will soon be read.
 
     Raises:
         DataError: the frames cannot be read.
@@ -72,11 +72,11 @@ def write_raw(
     count, lead, sides = frames.sizes["t"], frames.shape[1:-3], frames.shape[-3:]
     attrs = acquisitions.attrs
     shape = (count, math.prod(lead), *sides)
-    shards = shard_shape(shape, frames.dtype.itemsize)
     with replace_whole(path) as temporary:
         group = _new_group(temporary)
-        array = _new_array(group, shape, shards, frames.dtype, [axis[0] for axis in _RAW_AXES])
-        write_shards(array, _reader(frames, shape), beside)
+        _new_array(group, shape, frames.dtype, [axis[0] for axis in _RAW_AXES])
+        planes = da.asarray(frames.data).rechunk((*(1,) * (frames.ndim - 2), *frames.shape[-2:]))
+        write_shards(temporary / "0", planes, ahead)
         times = time.values.reshape(shape[:3])
         names = ["t", "raw", "z"]
         stored = group.create_array("times", data=times, chunks=times.shape, dimension_names=names, fill_value=math.nan)
@@ -90,7 +90,7 @@ def write_raw(
             "pixel_um": attrs["pixel_um"],
             "z_step_um": attrs["z_step_um"],
             "time_origin": attrs["time_origin"],
-            "files_per_acquisition": files_per_time(shape, shards),
+            "files_per_acquisition": 1,
             "source": attrs["source"],
             "provenance": dict(provenance() if callable(provenance) else provenance),
         }
@@ -246,34 +246,19 @@ def _new_group(path: Path) -> zarr.Group:
     return zarr.create_group(LocalStore(path), zarr_format=3)
 
 
-def _new_array(
-    group: zarr.Group, shape: tuple[int, ...], shards: tuple[int, ...], dtype: Any, names: list[str]
-) -> zarr.Array[Any]:
+def _new_array(group: zarr.Group, shape: tuple[int, ...], dtype: Any, names: list[str]) -> zarr.Array[Any]:
     dtype = np.dtype(dtype)
     return group.create_array(
         "0",
         shape=shape,
         dtype=dtype,
         chunks=(1, 1, 1, *shape[-2:]),
-        shards=shards,
+        shards=(1, *shape[1:]),
         compressors=codec(dtype),
         fill_value=dtype.type("nan") if dtype.kind == "f" else 0,
         dimension_names=names,
         config={"write_empty_chunks": True},  # a missing shard is then always a damage, never zeros
     )
-
-
-def _reader(frames: xr.DataArray, shape: tuple[int, ...]) -> Callable[[Place, np.ndarray], None]:
-    """What puts a part of ``frames``, seen as an array of ``shape`` (``t raw z y x``), into memory: plane by plane."""
-    planes = (*(1,) * (frames.ndim - 2), *shape[-2:])
-    lazy = frames.data if isinstance(frames.data, da.Array) else da.from_array(frames.data, chunks=planes, name=False)
-
-    def read(place: Place, out: np.ndarray) -> None:
-        times, *inside = place
-        acquisitions = lazy[times].reshape((len(out), *shape[1:]))
-        da.store(acquisitions[(slice(None), *inside)], out, lock=False)
-
-    return read
 
 
 def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> None:
@@ -285,7 +270,7 @@ def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> 
         if array is None:
             if frame.ndim != 4 or frame.shape[0] != channels:
                 raise ValueError(f"images of shape {frame.shape}, needed (c, z, y, x) with {channels} channels")
-            array = _new_array(group, (count, *frame.shape), (1, *frame.shape), np.float32, names)
+            array = _new_array(group, (count, *frame.shape), np.float32, names)
         if t >= count or frame.shape != array.shape[1:]:
             raise ValueError(f"image {t} of shape {frame.shape} where {array.shape} was begun")
         array[t] = frame

@@ -45,7 +45,7 @@ def convert_sample(sample: Any, system: Any, out_store: str | Path, params: Mapp
             def origin() -> dict[str, Any]:
                 return provenance(acquisitions, sample, system, hashes.finish(), params)
 
-            write_raw(out_store, acquisitions, origin, beside=hashes.follow)
+            write_raw(out_store, acquisitions, origin, ahead=hashes.read)
     except DataError as error:
         write_failed(out_store, [failure(error)])
 
@@ -78,7 +78,7 @@ def provenance(
 
 
 class SourceHashes:
-    """SHA-256 of files, read in step with something else that reads them: from memory then, not twice from the disk.
+    """SHA-256 of files, read a little ahead of what else reads them, so that they come from the disk only once.
 
     Holds a file open between two steps; :meth:`close` it.
 
@@ -92,7 +92,7 @@ class SourceHashes:
         self._found: list[dict[str, Any]] = []
         self._pieces = self._hash(files)
 
-    def follow(self, share: float) -> None:
+    def read(self, share: float) -> None:
         """Hash until ``share`` (0 to 1) of all bytes have been read."""
         while self.read_bytes < share * self._bytes:
             piece = next(self._pieces, 0)

@@ -88,20 +88,13 @@ class Stage:
     @functools.cached_property
     def system(self) -> ImagingSystem:
         """The imaging system of the sample as the config describes it."""
-        return self._system({})
+        settings = self._given("system")
+        kind = system_class(settings["kind"], Path.cwd())
+        return kind(kind.Settings.model_validate({**settings, "kind": kind.kind}))
 
     def system_of(self, raw: xr.Dataset) -> ImagingSystem:
         """The imaging system of the sample, with what the config leaves to the file."""
-        return self._system({name: entry["value"] for name, entry in raw.attrs["source"].get("optics", {}).items()})
-
-    def _system(self, optics: Mapping[str, float]) -> ImagingSystem:
-        settings = self._given("system")
-        kind = system_class(settings["kind"], Path.cwd())
-        return kind(
-            kind.Settings.model_validate(
-                {**settings, "kind": kind.kind, "optics": {**settings["optics"], **optics}},
-            )
-        )
+        return self.system.of(raw)
 
     @property
     def reconstruction(self) -> Reconstruction:

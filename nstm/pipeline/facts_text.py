@@ -8,6 +8,7 @@ from typing import Any
 
 from nstm.io.jsonfile import plain
 from nstm.io.protocol import OPTICS_RANGE
+from nstm.pipeline.sizes import sizes_text
 from nstm.pipeline.status import one_line
 from nstm.pipeline.table import columns, section, wrapped
 from nstm.visual.tables import size_text
@@ -38,7 +39,8 @@ def file_text(found: Mapping[str, Any]) -> str:
     for needed, title in ((True, "missing"), (False, "may stay empty")):
         rows = [(m["key"], f"{m['what']}, e.g. {m['example']}") for m in found["missing"] if m["needed"] is needed]
         lines += section(title, columns(rows))
-    return "\n".join([*lines, "", f"status: {found['status']}"]).lstrip("\n")
+    disk = sizes_text(found.get("disk", {}))
+    return "\n".join([*lines, *(["", disk] if disk else []), "", f"status: {found['status']}"]).lstrip("\n")
 
 
 def experiment_text(samples: Sequence[Mapping[str, Any]]) -> str:
@@ -52,6 +54,11 @@ def experiment_text(samples: Sequence[Mapping[str, Any]]) -> str:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     read, stored = (size_text(sum(s.get(key, 0) for s in samples)) for key in ("bytes", "raw_bytes"))
     total = f"{_counted(len(samples), 'sample')} ({counts}); files {read}, raw stores {stored} before compression"
+    disks = [s["disk"] for s in samples if s.get("disk")]
+    if disks:
+        stays, peak = (size_text(sum(d[key]["bytes_at_most"] for d in disks)) for key in ("stays", "peak"))
+        files = sum(d["stays"]["files"] for d in disks)
+        total += f"\nresults with raw stores: at most {stays} in {files} files, {peak} while it runs"
     return "\n".join([*lines, "", total])
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nstm.pipeline.experiment import Experiment
-from nstm.pipeline.inspect import inspect_file, inspect_sample
+from nstm.pipeline.inspect import inspect_file, inspect_sample, open_sample
 from nstm.pipeline.simulate import case_of
 from nstm.pipeline.single import read_config, single_experiment
+from nstm.pipeline.sizes import compression_of, estimate_sizes
 
 
 def look_at_file(
@@ -31,8 +32,7 @@ def look_at_file(
     with tempfile.TemporaryDirectory() as folder:
         row = {"path": path, **{name: value or "" for name, value in choice.items()}}
         experiment = single_experiment(read_config(config), config.absolute().parent, system, row, Path(folder))
-        stage = experiment.stage(next(iter(experiment.samples)), "inspect")
-        return inspect_sample(stage.sample, stage.system)
+        return _with_disk(experiment, next(iter(experiment.samples)))
 
 
 def look_at_experiment(config: Path) -> list[dict[str, Any]]:
@@ -52,4 +52,14 @@ def _sample_facts(experiment: Experiment, name: str) -> dict[str, Any]:
     if case_of(stage.sample.path) and not Path(stage.sample.path).exists():
         note = {"severity": "note", "code": "simulated", "message": "the workflow simulates this recording first"}
         return {"sample": name, "status": "later", "reasons": [note], "missing": []}
-    return inspect_sample(stage.sample, stage.system)
+    return _with_disk(experiment, name)
+
+
+def _with_disk(experiment: Experiment, name: str) -> dict[str, Any]:
+    """Facts of a sample, and what its stores will take."""
+    stage = experiment.stage(name, "inspect")
+    found = inspect_sample(stage.sample, stage.system)
+    if found["status"] == "fail":
+        return found
+    compression = compression_of(open_sample(stage.sample, stage.system))
+    return {**found, "disk": estimate_sizes(found, experiment, name, compression)}

@@ -76,7 +76,7 @@ def _one(
     empty = np.full((len(times_s), len(system.channels), *shape), np.nan, np.float32)
     nothing = _Results(
         empty,
-        np.full((len(times_s), 2, *shape), np.nan, np.float32),
+        np.full((len(times_s), 2 if shape[0] == 1 else 3, *shape), np.nan, np.float32),
         empty if settings.static else None,
         record,
     )
@@ -97,6 +97,7 @@ def _one(
                 system, frames, frame_times, settings, move=False, progress=f"{label} static", **shared
             )
         if index in settings.held_out:
+            settings = fit.settings.model_copy(update={"starts": 1})  # the start that was kept
             held_out = [
                 _held_out(system, settings, frames, frame_times, which, shared)
                 for which in rotating(acquisition, system.block_axis, settings.held_out_frames)
@@ -120,6 +121,10 @@ def _one(
         "motion_px": _motion_px(fit, frame_times),
         "calibration_corrections": {k: np.asarray(v).tolist() for k, v in fit.parameters["illumination"].items()},
         "scale": fit.scale,
+        "start": {
+            "scene_coarsest": fit.settings.multigrid.scene_coarsest,
+            "motion_rate": fit.settings.multigrid.motion_rate,
+        },
     }
     at_rest = empty if settings.static else None
     if static is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nstm.acquisition import frame_axes_of
-from nstm.io.shards import compressed_bytes, files_per_time, most_bytes, shard_shape
+from nstm.io.shards import compressed, most_bytes
 from nstm.pipeline.experiment import Experiment
 from nstm.settings import Reconstruction
 
@@ -80,7 +80,7 @@ def compression_of(acquisitions: xr.Dataset, planes: int = 6) -> float:
 
 def compression_ratio(planes: Iterable[np.ndarray]) -> float:
     """Bytes before over bytes after compression of planes ``(y, x)``, as a store holds them."""
-    pairs = [(plane.nbytes, compressed_bytes(plane)) for plane in planes]
+    pairs = [(plane.nbytes, len(compressed(plane))) for plane in planes]
     return sum(before for before, _ in pairs) / sum(after for _, after in pairs)
 
 
@@ -110,15 +110,13 @@ def sizes_text(estimate: Mapping[str, Any]) -> str:
 def _raw(sizes: Mapping[str, int], dtype: np.dtype[Any], compression: float | None, metadata: int) -> dict[str, Any]:
     frames = math.prod(length for axis, length in sizes.items() if axis not in ("t", "z", "y", "x"))
     shape = (sizes["t"], frames, sizes["z"], sizes["y"], sizes["x"])
-    shards = shard_shape(shape, dtype.itemsize)
-    each = files_per_time(shape, shards)
     pixels = math.prod(shape) * dtype.itemsize
     others = metadata + math.prod(shape[:3]) * 8
     return {
-        "bytes_at_most": most_bytes(shape, shards, dtype.itemsize) + others,
+        "bytes_at_most": most_bytes(shape, dtype.itemsize) + others,
         "bytes_expected": None if compression is None else round(pixels / compression) + others,
-        "files": sizes["t"] * each + _GROUP_FILES + _TIMES_FILES,
-        "files_per_acquisition": each,
+        "files": sizes["t"] + _GROUP_FILES + _TIMES_FILES,
+        "files_per_acquisition": 1,
     }
 
 
@@ -138,9 +136,8 @@ def _image_shape(sizes: Mapping[str, int], experiment: Experiment, sample: str) 
 
 
 def _timelapse(shape: tuple[int, ...], metadata: int) -> dict[str, Any]:
-    shards = (1, *shape[1:])
     return {
-        "bytes_at_most": most_bytes(shape, shards, _FLOAT32) + metadata + _METADATA_PER_ENTRY * shape[0],
+        "bytes_at_most": most_bytes(shape, _FLOAT32) + metadata + _METADATA_PER_ENTRY * shape[0],
         "files": shape[0] + _GROUP_FILES,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,10 +11,25 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.optics.noise import noise_variance
 from nstm.settings import Reconstruction, override
-from nstm.spacetime.fit import fit
-from nstm.spacetime.renderer import predict
-from nstm.spacetime.result import Fit, build_renderer
+from nstm.spacetime.fit import State, Trace, fit
+from nstm.spacetime.renderer import make_renderer, predict
+from nstm.spacetime.result import Fit, forward_model
 from nstm.systems.base import ImagingSystem
+
+#: A fit whose mean squared residual is below this, in units of the noise variance, counts as found.
+FOUND = 1.2
+
+
+def starts(settings: Reconstruction) -> Iterator[Reconstruction]:
+    """Settings to try in turn: each from a scene of half the resolution and with twice the pace of the motion.
+
+    A coarser start finds larger motions, and a finer one is more exact where it finds them: which one is needed shows
+    in the residual.
+    """
+    for i in range(settings.starts):
+        grids = settings.multigrid
+        changes = {"scene_coarsest": grids.scene_coarsest / 2**i, "motion_rate": grids.motion_rate * 2**i}
+        yield override(settings, {"multigrid": changes})
 
 
 def reconstruct(
@@ -63,7 +78,7 @@ def reconstruct(
     if calibration["status"] == "fail":
         raise DataError("the illumination was not found: " + "; ".join(r["message"] for r in calibration["reasons"]))
     times = np.asarray(times, np.float64)
-    renderer = build_renderer(system, settings, dict(calibration), counts.shape[-3:], pixel, times)
+    model = forward_model(system, settings, dict(calibration), counts.shape[-3:], pixel, times)
     measured = system.measurements(counts)
     scale = float(measured.max())
     if not scale > 0:
@@ -73,17 +88,26 @@ def reconstruct(
         weights[held_out] = 0
     noise = noise_variance(measured, pixel, system.passband())
     noise = None if noise is None else noise.mean(axis=1)
-    state, trace = fit(
-        renderer,
-        measured / scale,
-        settings,
-        weights=weights,
-        move=move,
-        noise_variance=None if noise is None else float(np.mean(noise)) / scale**2,
-        snapshots=snapshots,
-        progress=progress if isinstance(progress, str) else ("fit" if progress else None),
-    )
-    residual = measured - scale * np.asarray(predict(renderer, state.parameters))
+    scaled_noise = None if noise is None else float(np.mean(noise)) / scale**2
+    best: tuple[Reconstruction, State, Trace] | None = None
+    for start in starts(settings) if move and scaled_noise else (settings,):
+        state, trace = fit(
+            make_renderer(model, start),
+            measured / scale,
+            start,
+            weights=weights,
+            move=move,
+            noise_variance=scaled_noise,
+            snapshots=snapshots,
+            progress=progress if isinstance(progress, str) else ("fit" if progress else None),
+        )
+        if best is None or trace.loss[-1] < best[2].loss[-1]:
+            best = start, state, trace
+        if scaled_noise is None or best[2].loss[-1] < FOUND * scaled_noise:
+            break
+    assert best is not None
+    settings, state, trace = best
+    residual = measured - scale * np.asarray(predict(make_renderer(model, settings), state.parameters))
     return Fit(
         system=system,
         settings=settings,

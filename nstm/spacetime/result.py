@@ -32,9 +32,9 @@ _LEVELLED = ("scene", "motion")
 class Fit:
     """Scene and motion of one acquisition.
 
-    ``times_s`` are the times of the frames, ``residual`` is measured minus predicted ``(m, z, v, u)`` in counts,
-    ``noise_variance`` ``(m,)`` in counts squared (``None`` where it cannot be read from the frames),
-    ``scale`` the counts that the engine works in units of.
+    ``settings`` are those of the start that was kept, ``times_s`` the times of the frames, ``residual`` is measured
+    minus predicted ``(m, z, v, u)`` in counts, ``noise_variance`` ``(m,)`` in counts squared (``None`` where it cannot
+    be read from the frames), ``scale`` the counts that the engine works in units of.
     """
 
     system: ImagingSystem
@@ -52,9 +52,10 @@ class Fit:
     @property
     def renderer(self) -> Renderer:
         """The representation and forward model that the parameters belong to."""
-        return build_renderer(
+        model = forward_model(
             self.system, self.settings, self.calibration, self.frame_shape, self.pixel_um, self.times_s
         )
+        return make_renderer(model, self.settings)
 
     @property
     def output_pixel_um(self) -> float:
@@ -205,19 +206,16 @@ class Fit:
         return known[:, rows[:, None], columns[None, :]]
 
 
-def build_renderer(
+def forward_model(
     system: ImagingSystem,
     settings: Reconstruction,
     calibration: dict[str, Any],
     frame_shape: tuple[int, int, int],
     pixel_um: float,
     times_s: np.ndarray,
-) -> Renderer:
-    """Forward model and representation of one acquisition."""
-    model: ForwardModel = system.forward(
-        frame_shape, times_s - times_s.min(), calibration, pixel_um, settings.padding_px
-    )
-    return make_renderer(model, settings)
+) -> ForwardModel:
+    """The instrument of one acquisition, its times from the first frame."""
+    return system.forward(frame_shape, times_s - times_s.min(), calibration, pixel_um, settings.padding_px)
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

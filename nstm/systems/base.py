@@ -5,14 +5,15 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import numpy as np
+import xarray as xr
 from jaxtyping import Array, Float, Int
 
 from nstm.acquisition import computed_times
-from nstm.settings import Conventional, SystemSettings
+from nstm.settings import Conventional, SystemSettings, override
 
 #: What is known of the illumination of one acquisition: a JSON-able mapping whose keys belong to the system.
 #: Every one carries ``status`` (pass | warn | fail) and ``reasons`` (list of ``{"severity", "code", "message"}``).
@@ -102,6 +103,11 @@ class ImagingSystem(abc.ABC):
     @abc.abstractmethod
     def grid_ratio(self) -> float:
         """Pixels of the result per camera pixel along y and x."""
+
+    def of(self, acquisitions: xr.Dataset) -> Self:
+        """This system with the numbers of the optics that the config leaves to the file of ``acquisitions``."""
+        read = {name: entry["value"] for name, entry in acquisitions.attrs["source"].get("optics", {}).items()}
+        return type(self)(override(self.settings, {"optics": read}))
 
     def times(self, acquisitions: int, order: Sequence[str]) -> tuple[np.ndarray, str]:
         """Computed or assumed times ``(t, *frame_axes, z)`` in s, and which of the two; planes follow in ``order``."""

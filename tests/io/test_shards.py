@@ -1,7 +1,10 @@
-"""How arrays are cut into shards, that writing is bounded and in order, and that no absent shard goes unseen."""
+"""Shards as they are written plane by plane: zarr must read them, memory must not grow, none may be absent unseen."""
 
 import threading
+import tracemalloc
 
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
@@ -9,159 +12,170 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstm.io import shards as sharding
-from nstm.io.shards import (
-    SHARD_BYTES,
-    codec,
-    compressed_bytes,
-    files_per_time,
-    missing_shards,
-    most_bytes,
-    shard_shape,
-    write_shards,
-)
+from nstm.io.shards import codec, compressed, missing_shards, most_bytes, write_shards
 
 
-@pytest.mark.parametrize(
-    ("shape", "shards", "files"),
-    [
-        ((424, 9, 1, 1024, 1024), (1, 9, 1, 1024, 1024), 1),  # 19 MB: one acquisition
-        ((3, 15, 9, 512, 512), (1, 15, 9, 512, 512), 1),  # 71 MB
-        ((3, 15, 32, 1024, 1024), (1, 1, 32, 1024, 1024), 15),  # 1 GB: frames of 67 MB
-        ((3, 15, 8, 1024, 1024), (1, 5, 8, 1024, 1024), 3),  # 252 MB: orientations of 84 MB
-        ((3, 15, 40, 2048, 2048), (1, 1, 10, 2048, 2048), 60),  # frames of 336 MB: ten planes
-        ((3, 15, 31, 2048, 2048), (1, 1, 1, 2048, 2048), 465),  # a prime number of planes
-        ((1, 1, 1, 16384, 16384), (1, 1, 1, 16384, 16384), 1),  # never less than a plane
-    ],
-)
-def test_shards_are_acquisitions_or_equal_parts_of_them(shape, shards, files):
-    assert shard_shape(shape, 2) == shards
-    assert files_per_time(shape, shards) == files
-
-
-@given(st.tuples(*[st.integers(1, n) for n in (3, 40, 70, 4096, 4096)]), st.sampled_from([1, 2, 4, 8]))
-def test_no_shard_is_larger_than_allowed_unless_it_is_a_plane(shape, itemsize):
-    shards = shard_shape(shape, itemsize)
-    assert all(n % s == 0 for n, s in zip(shape, shards, strict=True))
-    assert shards[0] == 1
-    assert shards[3:] == shape[3:]
-    assert shards[2] == shape[2] or shards[1] == 1  # planes are split only where frames are
-    assert np.prod(shards) * itemsize <= SHARD_BYTES or shards[:3] == (1, 1, 1)
-
-
-def _array(folder, shape, shards, dtype=np.uint16):
+def _array(folder, shape, dtype=np.uint16):
+    """The metadata of an array as they stand before its shards are written."""
     return zarr.create_array(
         str(folder),
         shape=shape,
         chunks=(1, 1, 1, *shape[3:]),
-        shards=shards,
+        shards=(1, *shape[1:]),
         dtype=dtype,
+        fill_value=0,
         compressors=codec(np.dtype(dtype)),
-        config={"write_empty_chunks": True},
     )
 
 
-@given(data=st.data(), shape=st.tuples(st.integers(1, 7), *[st.integers(1, 4)] * 2), at_once=st.integers(0, 4))
-@settings(max_examples=20, deadline=None)
-def test_everything_is_written_where_it_belongs(tmp_path_factory, data, shape, at_once):
-    whole = np.random.default_rng(0).integers(0, 2**16, (*shape, 3, 4)).astype(np.uint16)
-    divisor = [data.draw(st.sampled_from([d for d in range(1, n + 1) if n % d == 0])) for n in shape[1:]]
+def _lazy(whole):
+    return da.from_array(whole, chunks=(1, 1, 1, *whole.shape[3:]))
+
+
+def _noise(shape, dtype=np.uint16):
+    bits = np.random.default_rng(0).integers(0, 256, (*shape, np.dtype(dtype).itemsize)).astype(np.uint8)
+    return bits.reshape(-1).view(dtype).reshape(shape)
+
+
+def _files(folder):
+    return sorted(f for f in (folder / "c").rglob("*") if f.is_file())
+
+
+@given(
+    shape=st.tuples(st.integers(1, 5), *[st.integers(1, 6)] * 2),
+    dtype=st.sampled_from(["uint8", "uint16", ">u2", "int32", "float32", "float64"]),
+    at_once=st.integers(1, 40),
+)
+@settings(max_examples=40, deadline=None)
+def test_zarr_reads_every_plane_where_it_belongs(tmp_path_factory, shape, dtype, at_once):
+    whole = np.random.default_rng(0).integers(0, 200, (*shape, 3, 4)).astype(dtype)
     folder = tmp_path_factory.mktemp("x") / "a"
-    array = _array(folder, whole.shape, (1, *divisor, 3, 4))
-
-    def read(place, out):
-        out[...] = whole[place]
-
+    array = _array(folder, whole.shape, whole.dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharding, "BATCH_BYTES", at_once * whole[0].nbytes)
-        write_shards(array, read)
+        patch.setattr(sharding, "_PLANES_AT_ONCE", at_once)
+        write_shards(folder, _lazy(whole))
     np.testing.assert_array_equal(zarr.open_array(str(folder), mode="r")[...], whole)
     assert missing_shards(folder, array.shape, array.shards) == []
+    assert [f.relative_to(folder).as_posix() for f in _files(folder)] == [f"c/{t}/0/0/0/0" for t in range(shape[0])]
 
 
-def test_two_shards_are_in_memory_and_one_is_read_ahead(tmp_path, monkeypatch):
-    monkeypatch.setattr(sharding, "BATCH_BYTES", 0)
-    array = _array(tmp_path / "a", (5, 2, 1, 4, 4), (1, 2, 1, 4, 4))
-    buffers, shares, ahead = set(), [], []
-
-    def read(place, out):
-        buffers.add(out.ctypes.data)
-        ahead.append(place[0].start - len(list((tmp_path / "a").glob("c/*"))))
-        out[...] = place[0].start
-
-    write_shards(array, read, shares.append)
-    assert len(buffers) == 2
-    assert max(ahead) <= 1
-    assert shares == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert array[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_shard_is_as_large_as_that_of_zarr_itself(threads, tmp_path):
+    whole = np.random.default_rng(0).poisson(100, (2, 3, 2, 32, 40)).astype(np.uint16)
+    _array(tmp_path / "a", whole.shape)
+    with dask.config.set(num_workers=threads):
+        write_shards(tmp_path / "a", _lazy(whole))
+    _array(tmp_path / "b", whole.shape)[...] = whole
+    assert [f.stat().st_size for f in _files(tmp_path / "a")] == [f.stat().st_size for f in _files(tmp_path / "b")]
 
 
-def test_small_acquisitions_are_written_several_at_a_time(tmp_path, monkeypatch):
-    array = _array(tmp_path / "a", (5, 2, 1, 4, 4), (1, 2, 1, 4, 4))
-    monkeypatch.setattr(sharding, "BATCH_BYTES", 2 * 2 * 4 * 4 * 2 + 1)
-    seen, shares = [], []
-
-    def read(place, out):
-        seen.append((place[0].start, len(out)))
-        out[...] = np.arange(place[0].start, place[0].stop)[:, None, None, None, None]
-
-    write_shards(array, read, shares.append)
-    assert seen == [(0, 2), (2, 2), (4, 1)]
-    assert shares == pytest.approx([1 / 3, 2 / 3, 1])
-    assert array[:, 1, 0, 3, 3].tolist() == [0, 1, 2, 3, 4]
-    assert len(list((tmp_path / "a" / "c").iterdir())) == 5
+def test_planes_of_zeros_are_written_too(tmp_path):
+    array = _array(tmp_path / "a", (2, 1, 1, 8, 8))
+    write_shards(tmp_path / "a", _lazy(np.zeros((2, 1, 1, 8, 8), np.uint16)))
+    assert missing_shards(tmp_path / "a", array.shape, array.shards) == []
 
 
-@pytest.mark.parametrize("where", ["read", "beside"])
-def test_errors_of_the_other_threads_come_out(where, tmp_path):
-    array = _array(tmp_path / "a", (4, 1, 1, 4, 4), (1, 1, 1, 4, 4))
+def test_chunks_of_several_planes_are_taken_apart(tmp_path):
+    whole = _noise((2, 4, 3, 8, 8))
+    _array(tmp_path / "a", whole.shape)
+    write_shards(tmp_path / "a", da.from_array(whole, chunks=(2, 3, 3, 8, 8)))
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "a"), mode="r")[...], whole)
 
-    def fail(*args):
-        raise OSError(5, "the disk fails")
 
+@pytest.mark.parametrize(
+    ("shape", "shares"),
+    [
+        ((5, 2, 1), [1 / 3, 2 / 3, 1]),  # two times of two planes
+        ((2, 5, 2), [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]),  # two frames of two planes
+        ((2, 2, 9), [1 / 4, 2 / 4, 3 / 4, 1]),  # one frame, however many planes it has
+    ],
+)
+def test_what_runs_ahead_is_one_part_ahead(shape, shares, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, "_PLANES_AT_ONCE", 4)
+    events, planes = [], np.prod(shape)
+    whole = np.zeros((*shape, 4, 4), np.uint16)
+
+    def spy(block):
+        events.append("read")
+        return block
+
+    _array(tmp_path / "a", whole.shape)
+    frames = _lazy(whole).map_blocks(spy, dtype=np.uint16, meta=np.empty(0, np.uint16))
+    write_shards(tmp_path / "a", frames, events.append)
+    assert [event for event in events if event != "read"] == pytest.approx(shares)
+    assert events.count("read") == planes
+    for number, event in enumerate(events):  # nothing is read before what runs ahead was there
+        if event == "read":
+            passed = [e for e in events[:number] if e != "read"][-1]
+            assert events[:number].count("read") < passed * planes + 1e-9
+
+
+@pytest.mark.parametrize("where", ["read", "ahead", "disk"])
+def test_an_error_comes_out_and_leaves_nothing_open(where, tmp_path, monkeypatch):
+    def fail(*args, **more):
+        raise OSError(28, "the disk is full")
+
+    whole = np.zeros((3, 2, 1, 4, 4), np.uint16)
+    _array(tmp_path / "a", whole.shape)
+    frames = _lazy(whole)
+    if where == "read":
+        frames = frames.map_blocks(fail, dtype=np.uint16, meta=np.empty(0, np.uint16))
+    if where == "disk":
+        monkeypatch.setattr(sharding._Shard, "finish", fail)
     before = threading.active_count()
-    with pytest.raises(OSError, match="the disk fails"):
-        write_shards(array, fail if where == "read" else lambda place, out: None, fail if where == "beside" else None)
-    assert threading.active_count() <= before + 2  # those of zarr stay
+    with pytest.raises(OSError, match="the disk is full"):
+        write_shards(tmp_path / "a", frames, fail if where == "ahead" else None)
+    assert threading.active_count() <= before + dask.system.CPU_COUNT
 
 
-@pytest.mark.parametrize("number", ["3", None])
-def test_no_more_planes_are_compressed_at_a_time_than_there_are_threads(number, monkeypatch):
-    import dask
-
-    with dask.config.set(num_workers=number and int(number)):
-        assert sharding.threads() == (3 if number else sharding.CPU_COUNT)
+def test_only_a_few_planes_are_in_memory(tmp_path):
+    plane, raw = _noise((256, 256)), 32
+    _array(tmp_path / "a", (1, raw, 8, 256, 256))
+    chunks = (1, (1,) * raw, (1,) * 8, 256, 256)
+    frames = da.map_blocks(lambda: plane[None, None, None], chunks=chunks, dtype=np.uint16)
+    with dask.config.set(num_workers=2):
+        tracemalloc.start()
+        write_shards(tmp_path / "a", frames)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 20 * plane.nbytes  # of 256 planes in the one shard
 
 
 @pytest.mark.parametrize("damage", ["absent", "empty", "cut"])
 def test_a_shard_that_is_not_there_is_found(damage, tmp_path):
-    array = _array(tmp_path / "a", (2, 4, 2, 8, 8), (1, 2, 2, 8, 8))
-    write_shards(array, lambda place, out: out.fill(7))
-    file = tmp_path / "a" / "c" / "1" / "1" / "0" / "0" / "0"
-    assert file.is_file()
+    array = _array(tmp_path / "a", (2, 4, 2, 8, 8))
+    write_shards(tmp_path / "a", _lazy(_noise((2, 4, 2, 8, 8))))
+    file = tmp_path / "a" / "c" / "1" / "0" / "0" / "0" / "0"
     if damage == "absent":
         file.unlink()
     else:
-        file.write_bytes(file.read_bytes()[: 0 if damage == "empty" else 60])
-    assert missing_shards(tmp_path / "a", array.shape, array.shards) == [(1, 2, 0, 0, 0)]
+        file.write_bytes(file.read_bytes()[: 0 if damage == "empty" else 100])
+    assert missing_shards(tmp_path / "a", array.shape, array.shards) == [(1, 0, 0, 0, 0)]
+
+
+def test_a_shard_of_a_part_of_a_time_is_found_too(tmp_path):
+    shape, shards = (2, 4, 2, 8, 8), (1, 2, 2, 8, 8)
+    array = zarr.create_array(str(tmp_path / "a"), shape=shape, chunks=(1, 1, 1, 8, 8), shards=shards, dtype="uint16")
+    array[...] = _noise(shape)
+    (tmp_path / "a" / "c" / "1" / "1" / "0" / "0" / "0").unlink()
+    assert missing_shards(tmp_path / "a", shape, shards) == [(1, 2, 0, 0, 0)]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_the_bound_of_bytes_holds_and_is_near_for_noise(dtype, tmp_path):
-    shape, shards = (2, 4, 2, 64, 64), (1, 2, 2, 64, 64)
-    noise = np.random.default_rng(0).integers(0, 256, (*shape, np.dtype(dtype).itemsize)).astype(np.uint8)
-    noise = noise.reshape(-1).view(dtype).reshape(shape)
-    array = _array(tmp_path / "a", shape, shards, dtype)
-    write_shards(array, lambda place, out: np.copyto(out, noise[place]))
-    written = sum(f.stat().st_size for f in (tmp_path / "a" / "c").rglob("*") if f.is_file())
-    bound = most_bytes(shape, shards, np.dtype(dtype).itemsize)
-    assert noise.nbytes < written <= bound
-    assert bound < 1.01 * written
+    noise = _noise((2, 4, 2, 64, 64), dtype)
+    _array(tmp_path / "a", noise.shape, dtype)
+    write_shards(tmp_path / "a", _lazy(noise))
+    written = sum(f.stat().st_size for f in _files(tmp_path / "a"))
+    bound = most_bytes(noise.shape, noise.itemsize)
+    assert noise.nbytes < written <= bound < 1.01 * written
 
 
-def test_the_bytes_of_a_plane_are_those_in_the_store(tmp_path):
+def test_compression_is_what_zarr_undoes(tmp_path):
     plane = np.random.default_rng(0).poisson(100, (64, 64)).astype(np.uint16)
-    array = _array(tmp_path / "a", (1, 1, 1, 64, 64), (1, 1, 1, 64, 64))
-    write_shards(array, lambda place, out: np.copyto(out, plane))
-    (file,) = (f for f in (tmp_path / "a" / "c").rglob("*") if f.is_file())
-    assert file.stat().st_size == compressed_bytes(plane) + 4
-    assert compressed_bytes(plane[:, ::2]) < compressed_bytes(plane)  # a view that is not contiguous
+    array = _array(tmp_path / "a", (1, 1, 1, 64, 64))
+    array[0, 0, 0] = plane
+    (file,) = _files(tmp_path / "a")
+    assert file.read_bytes().startswith(compressed(plane))
+    assert compressed(plane[:, ::2]) == compressed(plane[:, ::2].copy())
+    assert compressed(plane.astype(">u2")) == compressed(plane)

@@ -129,42 +129,42 @@ def test_an_error_in_the_middle_leaves_nothing_or_the_old_store(error, tmp_path,
     np.testing.assert_array_equal(open_raw(path)["frames"].values, raw["frames"].values)
 
 
-def test_one_acquisition_is_read_while_the_one_before_is_written(tmp_path, acquisitions, monkeypatch):
-    monkeypatch.setattr(shards, "BATCH_BYTES", 0)
+def test_a_part_of_the_acquisitions_is_read_at_a_time(tmp_path, acquisitions, monkeypatch):
+    monkeypatch.setattr(shards, "_PLANES_AT_ONCE", 1)
     raw, seen = acquisitions(t=4), []
 
     def spy(block, block_id=None):
-        seen.append((block_id[0], len(list((tmp_path).glob(".raw*/0/c/*")))))
+        seen.append((block_id[0], len([f for f in tmp_path.glob(".raw*/0/c/*/0/0/0/0") if f.stat().st_size])))
         return block
 
     lazy = raw["frames"].data.map_blocks(spy, dtype=np.uint16, meta=np.empty(0, np.uint16))
     write_raw(tmp_path / "raw.ome.zarr", raw.assign(frames=(raw["frames"].dims, lazy)), {})
     assert {t for t, _ in seen} == {0, 1, 2, 3}
-    assert all(0 <= t - written <= 1 for t, written in seen)
+    assert all(t <= written <= t + 1 for t, written in seen)
 
 
 def test_what_is_told_of_the_origin_is_asked_for_when_the_frames_are_written(tmp_path, acquisitions, monkeypatch):
-    monkeypatch.setattr(shards, "BATCH_BYTES", 0)
+    monkeypatch.setattr(shards, "_PLANES_AT_ONCE", 30)
     path, shares = tmp_path / "raw.ome.zarr", []
-    write_raw(path, acquisitions(t=3), lambda: {"shares": shares}, beside=shares.append)
+    write_raw(path, acquisitions(t=3), lambda: {"shares": shares}, ahead=shares.append)
     assert shares == pytest.approx([1 / 3, 2 / 3, 1])
     assert open_raw(path).attrs["source"]["provenance"] == {"shares": shares}
 
 
-def test_a_large_acquisition_is_several_files_and_none_goes_missing_unseen(tmp_path, acquisitions, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 5 * 2 * 8 * 12 * 2)  # five frames of two planes
-    path, raw = tmp_path / "raw.ome.zarr", acquisitions()
-    write_raw(path, raw, {})
-    np.testing.assert_array_equal(open_raw(path)["frames"].values, raw["frames"].values)
-    yaozarrs.validate_zarr_store(str(path))
-    assert zarr.open_array(path / "0", mode="r").shards == (1, 5, 2, 8, 12)
-    files = sorted(f.relative_to(path / "0" / "c").as_posix() for f in (path / "0" / "c").rglob("*") if f.is_file())
-    assert files == [f"{t}/{part}/0/0/0" for t in range(2) for part in range(3)]
+def test_the_number_of_files_is_stated(tmp_path, acquisitions):
+    path = tmp_path / "raw.ome.zarr"
+    write_raw(path, acquisitions(t=3), {})
     block = json.loads((path / "zarr.json").read_text())["attributes"]["nstm"]
-    assert block["files_per_acquisition"] == 3
-    (path / "0" / "c" / "1" / "2" / "0" / "0" / "0").unlink()
-    with pytest.raises(DataError, match=r"the data of t = \[1\] are missing"):
-        open_raw(path)
+    files = [f for f in (path / "0" / "c").rglob("*") if f.is_file()]
+    assert len(files) == 3 * block["files_per_acquisition"]
+
+
+@pytest.mark.parametrize("chunks", [(2, 3, 5, 2, 8, 12), (1, 3, 1, 2, 5, 7)])
+def test_frames_in_other_chunks_are_written_all_the_same(chunks, tmp_path, acquisitions):
+    raw = acquisitions()
+    other = raw.assign(frames=(raw["frames"].dims, da.from_array(raw["frames"].values, chunks=chunks)))
+    write_raw(tmp_path / "raw.ome.zarr", other, {})
+    np.testing.assert_array_equal(open_raw(tmp_path / "raw.ome.zarr")["frames"].values, raw["frames"].values)
 
 
 def test_half_a_shard_is_an_error_and_no_zeros(tmp_path, acquisitions):

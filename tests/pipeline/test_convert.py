@@ -82,7 +82,7 @@ def test_every_file_of_a_sample_is_hashed_in_order(tmp_path, planes):
     ]
 
 
-def test_hashes_follow_and_never_run_ahead(tmp_path, monkeypatch):
+def test_hashes_read_as_far_as_is_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(converting, "_PIECE", 100)
     contents = [b"", bytes(range(256)) * 4, b"x" * 976]
     files = [tmp_path / str(n) for n in range(3)]
@@ -90,7 +90,7 @@ def test_hashes_follow_and_never_run_ahead(tmp_path, monkeypatch):
         file.write_bytes(content)
     hashes = SourceHashes(files)
     for share in (0.1, 0.5, 0.5, 0.75):
-        hashes.follow(share)
+        hashes.read(share)
         assert 2000 * share <= hashes.read_bytes < 2000 * share + 100
     found = hashes.finish()
     assert [f["bytes"] for f in found] == [0, 1024, 976]
@@ -104,7 +104,7 @@ def test_hashes_that_are_broken_off_leave_no_file_open(tmp_path):
 
     (tmp_path / "x").write_bytes(bytes(3 * 2**20))
     hashes = SourceHashes([tmp_path / "x"])
-    hashes.follow(0.1)
+    hashes.read(0.1)
     assert is_open()
     hashes.close()
     assert not is_open()

@@ -114,12 +114,6 @@ def test_what_stays_is_what_is_kept(raw, jobs, tmp_path):
     assert found["stays"]["bytes_at_most"] - found["stays"]["bytes_expected"] == (saved if raw else 0)
 
 
-def test_a_large_acquisition_is_several_files(tmp_path):
-    found = estimate_sizes(_inspected(z=32, y=2048, x=2048), _experiment(tmp_path), "cell")["raw"]
-    assert found["files_per_acquisition"] == 9 * 2  # frames of 256 MiB, 16 planes in a shard
-    assert found["files"] == T * 18 + 4
-
-
 def test_only_some_planes_are_read_for_the_compression():
     frames, seen = _frames(), []
 

@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 from nstm.settings import Multigrid
-from nstm.spacetime.multigrid import MotionGrids, SceneGrids, interpolation, windows
+from nstm.spacetime.multigrid import MotionGrids, SceneGrids, doubled, interpolation, windows
 
 
 def test_windows_open_one_after_the_other_and_are_all_open_at_the_end():
@@ -48,3 +49,32 @@ def test_roughness_of_a_shear_is_its_squared_gradient():
     nodes = np.zeros((1, 2, *(m.shape[1] for m in grids.matrices)), np.float32)
     nodes[0, 1] = np.linspace(0, 3, nodes.shape[-2])[:, None]  # x moves with y: 3 px over 30 px
     np.testing.assert_allclose(grids.roughness(jnp.asarray(nodes)), 0.1**2 / 2, rtol=1e-4)
+
+
+def test_a_ramp_is_a_ramp_at_every_octave():
+    grids = SceneGrids(1, (6, 40, 57), Multigrid())
+    assert max(grids.octaves) > 0
+    coefficients = grids.zeros()
+    for level, c in enumerate(coefficients[:-1]):
+        ramp = np.linspace(0, 1, c.shape[-1], dtype=np.float32) * np.ones(c.shape, np.float32)
+        alone = [jnp.asarray(ramp) if i == level else jnp.zeros_like(z) for i, z in enumerate(coefficients)]
+        image = np.asarray(grids.render(alone, jnp.float32(1)))
+        np.testing.assert_allclose(image[0, 3, 20], np.linspace(0, 1, 57), atol=1e-5, err_msg=str(level))
+
+
+@pytest.mark.parametrize("shape", [(7, 8), (8, 7), (16, 16)])
+def test_doubling_is_linear_interpolation(shape):
+    half = np.random.default_rng(0).normal(size=[n // 2 + 1 for n in shape]).astype(np.float32)
+    points = np.meshgrid(*(np.arange(n) / 2 for n in shape), indexing="ij")
+    np.testing.assert_allclose(doubled(jnp.asarray(half), shape), map_coordinates(half, points, order=1), atol=1e-6)
+
+
+def test_a_volume_moves_along_three_axes():
+    grids = MotionGrids((5, 24, 40), 2, Multigrid())
+    coefficients = grids.zeros()
+    assert coefficients[0].shape == (3, 2, 2, 2, 2)
+    coefficients[0] = coefficients[0].at[0].set(0.1)
+    field = np.asarray(grids.render(coefficients, grids.in_time(np.array([0.5])), jnp.float32(1)))
+    assert field.shape == (1, 3, 5, 24, 40)
+    np.testing.assert_allclose(field[:, 0], 0.1 * np.sqrt(24 * 40), rtol=1e-5)
+    np.testing.assert_allclose(field[:, 1:], 0, atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from nstm.spacetime.warp import warp
+from nstm.spacetime.warp import gather, pack, scatter, unpack, warp
 
 
 def test_a_whole_pixel_shift_moves_the_image():
@@ -49,3 +49,50 @@ def test_the_derivative_of_the_displacement_agrees_with_finite_differences(place
         step = 1e-6
         slope = (total(field.at[place].add(step)) - total(field.at[place].add(-step))) / (2 * step)
         np.testing.assert_allclose(jax.grad(total)(field)[place], slope, rtol=1e-5, atol=1e-7)
+
+
+def test_a_volume_agrees_with_linear_interpolation_of_scipy():
+    rng = np.random.default_rng(4)
+    volume = rng.normal(size=(2, 5, 9, 8)).astype(np.float32)
+    field = rng.normal(scale=2, size=(2, 3, 5, 9, 8)).astype(np.float32)
+    out = np.asarray(warp(jnp.asarray(volume), jnp.asarray(field)))
+    places = np.indices((5, 9, 8))
+    for m in range(2):
+        limits = np.array([4, 8, 7]).reshape(3, 1, 1, 1)
+        points = np.clip(places + field[m], 0, limits)
+        for c in range(2):
+            expected = map_coordinates(volume[c], points, order=1, mode="nearest")
+            np.testing.assert_allclose(out[m, c], expected, atol=2e-5)
+
+
+def test_the_derivatives_of_a_warped_volume():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(5)
+        volume, field = jnp.asarray(rng.normal(size=(1, 4, 6, 5))), jnp.asarray(rng.uniform(-0.9, 0.9, (2, 3, 4, 6, 5)))
+        other = jnp.asarray(rng.normal(size=(2, 1, 4, 6, 5)))
+        out, pull_back = jax.vjp(lambda v: warp(v, field), volume)
+        np.testing.assert_allclose(jnp.vdot(out, other), jnp.vdot(volume, pull_back(other)[0]), rtol=1e-12)
+
+        def total(f):
+            return jnp.sum(warp(volume, f) ** 2)
+
+        slope = jax.grad(total)(field)
+        for place in [(0, 0, 1, 3, 2), (1, 1, 2, 2, 3), (0, 2, 2, 4, 1)]:
+            step = 1e-6
+            change = (total(field.at[place].add(step)) - total(field.at[place].add(-step))) / (2 * step)
+            np.testing.assert_allclose(slope[place], change, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_packed_once_and_added_up_is_the_derivative_of_all_times():
+    rng = np.random.default_rng(6)
+    image = jnp.asarray(rng.normal(size=(1, 9, 8)).astype(np.float32))
+    field = jnp.asarray(rng.normal(scale=2, size=(3, 2, 9, 8)).astype(np.float32))
+    g = jnp.asarray(rng.normal(size=(3, 1, 9, 8)).astype(np.float32))
+    expected = jax.vjp(warp, image, field)[1](g)
+    packed = pack(image)
+    total = jnp.zeros_like(packed)
+    for m in range(3):
+        _, place = gather(packed, field[m : m + 1])
+        total, toward_field = scatter(total, place, g[m : m + 1])
+        np.testing.assert_allclose(toward_field[0], expected[1][m], atol=1e-5)
+    np.testing.assert_allclose(unpack(total, (9, 8)), expected[0], atol=1e-5)
