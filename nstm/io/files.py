@@ -153,7 +153,10 @@ def select_planes(recording: Recording, channel: str | None) -> tuple[np.ndarray
             planes = np.take(planes, index, axis=list(header.axes).index("C"))
         parts.append(planes.ravel())
         first += header.planes
-    return np.concatenate(parts), {a: n for a, n in recording.axes.items() if a != "C"}, name
+    chosen = np.concatenate(parts)
+    if "plane" in recording.axes:  # files that differ in length are only counted
+        return chosen, {"plane": chosen.size}, name
+    return chosen, {a: n for a, n in recording.axes.items() if a != "C"}, name
 
 
 def channel_index(header: Header, channel: str) -> int:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from nstm.acquisition import DataError
-from nstm.io.protocol import ImageFile, shown
+from nstm.io.protocol import Header, ImageFile, shown
 
 
 class Montage(ImageFile):
     """A file whose every plane holds ``rows x columns`` frames; the frames are its planes.
 
-    A large image has one time for all its frames, so times of frames are left to exposure and delays.
+    A large image has one time for all its frames, which is kept as that of its time point; the times of the frames are
+    left to exposure and delays. Where planes are turned afterwards (``flips``), tiles are counted from the other side.
     """
 
-    def __init__(self, file: ImageFile, rows: tuple[str, int], columns: tuple[str, int]) -> None:
-        self._file, self._tiles = file, (rows[1], columns[1])
+    def __init__(
+        self, file: ImageFile, rows: tuple[str, int], columns: tuple[str, int], flips: Sequence[str] = ()
+    ) -> None:
+        self._file, self._tiles, self._flips = file, (rows[1], columns[1]), tuple(flips)
         (height, width), (down, across) = file.header.plane_shape, (rows[1], columns[1])
         if height % down or width % across:
             raise DataError(
@@ -31,19 +34,34 @@ class Montage(ImageFile):
             plane_shape=(height // down, width // across),
             plane_start_s=None,
             exposure_s=None,
+            time_point_s=_time_points(file.header),
         )
 
     def read_plane(self, index: int) -> np.ndarray:
         """One frame; see :class:`nstm.io.protocol.ImageFile`."""
         image, frame = divmod(index, self._tiles[0] * self._tiles[1])
         row, column = divmod(frame, self._tiles[1])
+        row = self._tiles[0] - 1 - row if "y" in self._flips else row
+        column = self._tiles[1] - 1 - column if "x" in self._flips else column
         height, width = self.header.plane_shape
         tiles = self._file.read_plane(image)
         return tiles[row * height : (row + 1) * height, column * width : (column + 1) * width]
 
 
+def _time_points(header: Header) -> np.ndarray | None:
+    """Start of every time point, from the times of its images."""
+    if header.plane_start_s is None or "T" not in header.axes:
+        return header.time_point_s
+    starts = header.plane_start_s.reshape(tuple(header.axes.values()))
+    return np.moveaxis(starts, list(header.axes).index("T"), 0).reshape(header.axes["T"], -1).min(axis=1)
+
+
 def frames_of_montage(
-    file: ImageFile, montage: str, frame_axes: Mapping[str, int], axis_labels: Mapping[str, str]
+    file: ImageFile,
+    montage: str,
+    frame_axes: Mapping[str, int],
+    axis_labels: Mapping[str, str],
+    flips: Sequence[str] = (),
 ) -> Montage:
     """The frames of a file of large images.
 
@@ -52,6 +70,7 @@ def frames_of_montage(
         montage: the frame axes down the rows and along the columns, e.g. ``"angle phase"``.
         frame_axes: names and lengths.
         axis_labels: what files call the frame axes.
+        flips: axes along which the large images, as frames.montage describes them, are turned against the file.
 
     Raises:
         DataError: not two frame axes, or images that cannot be divided.
@@ -64,4 +83,4 @@ def frames_of_montage(
         )
     label = {axis: name for name, axis in axis_labels.items()}
     down, across = ((label.get(name, name), frame_axes[name]) for name in names)
-    return Montage(file, down, across)
+    return Montage(file, down, across, flips)

@@ -6,7 +6,7 @@ opened, because the library parses the map of the whole file whenever it opens o
 
 Not tried on a file from a microscope: none was to be had. What is known comes from the library and its tests. Not
 known is whether the time of a frame is that of the beginning or the end of its exposure (only differences count), and
-raw data of an N-SIM may come as one large image of all orientations and phases, which is not taken apart here.
+raw data of an N-SIM may come as one large image of all orientations and phases (:mod:`nstm.io.montage`).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from nstm.io.order import (
     plane_order,
     run_of,
 )
-from nstm.io.protocol import clean_text, shown
+from nstm.io.protocol import Header, clean_text, shown
 
 
 class SystemLike(Protocol):
@@ -37,6 +37,7 @@ class SystemLike(Protocol):
     settings: Any  # .frames (order, planes, flips, exposure_s), .optics (pixel_um, z_step_um, na, ...)
     axis_labels: Any  # what files call the frame axes
     usual_order: Any  # of the planes of files that do not label them, or None
+    usual_times: Any  # words about exposure and delays that are only usual for the instrument, or None
 
     @property
     def needed_optics(self) -> Sequence[str]:
@@ -86,7 +87,7 @@ def open_acquisitions(
     """
     recording, where = open_recording(path, _text(position)), shown(path)
     try:
-        recording = turned(_divided(recording, system), system.settings.frames.flips)
+        recording = _divided(turned(recording, system.settings.frames.flips), system)
         choice = _choose(recording, system, _text(channel), acquisitions)
         window = parse_crop(crop, recording.headers[0].plane_shape)
         units = _units(recording, system.settings.optics, system.settings.frames.planes)
@@ -128,9 +129,9 @@ def parse_acquisitions(text: str | None, count: int) -> np.ndarray:
     """
     if text is None or not text.strip():
         return np.arange(count)
-    match = re.fullmatch(r"(-?[0-9]{1,9})|(-?[0-9]{0,9}):(-?[0-9]{0,9})(?::([0-9]{0,9}))?", text.strip())
+    match = re.fullmatch(r"(-?[0-9]{1,9})|(-?[0-9]{0,9}):(-?[0-9]{0,9})(?::(0*[1-9][0-9]{0,8})?)?", text.strip())
     fault = f"acquisitions is {clean_text(text, 60)!r}"
-    if not match or "-" in match.groups() or match[4] == "0":
+    if not match or "-" in match.groups():
         raise DataError(f"{fault}: give one number or start:stop:step with a positive step, e.g. 3, 0:20 or 0:20:2")
     if match[1]:
         number = int(match[1])
@@ -167,8 +168,9 @@ def _divided(recording: Recording, system: SystemLike) -> Recording:
     montage = system.settings.frames.montage
     if not montage:
         return recording
-    axes, labels = dict(system.frame_axes), dict(system.axis_labels)
-    return replace(recording, files=tuple(frames_of_montage(file, montage, axes, labels) for file in recording.files))
+    axes, labels, flips = dict(system.frame_axes), dict(system.axis_labels), recording.flips
+    files = (frames_of_montage(file, montage, axes, labels, flips) for file in recording.files)
+    return replace(recording, files=tuple(files))
 
 
 def turned(recording: Recording, flips: Sequence[str] | None) -> Recording:
@@ -195,8 +197,9 @@ def stated_optics(
         DataError: a number that the system needs is in neither; all such are named.
     """
     found: dict[str, dict[str, Any]] = {}
-    reasons = []
-    in_file = _optics_in_file(recording, channel)
+    every = [_optics_in_file(header, channel) for header in recording.headers]
+    in_file: dict[str, float] = next((stated for stated in every if stated), {})
+    reasons = _varying(every)
     for name, tolerance in {"na": 0.01, "index": 0.01, **dict.fromkeys(_WAVELENGTHS, 0.02)}.items():
         if not hasattr(system.settings.optics, name):
             continue
@@ -226,15 +229,30 @@ def stated_optics(
 _WAVELENGTHS = ("emission_wavelength_um", "excitation_wavelength_um")
 
 
-def _optics_in_file(recording: Recording, channel: str | None) -> dict[str, float]:
-    """What the first file that states anything says of the optics, for the channel that is read."""
-    for header in recording.headers:
-        index = 0 if channel in (None, "all") else channel_index(header, str(channel))
-        single = header.axes.get("C", 1) == 1 or channel not in (None, "all")
-        own = header.channel_optics[index] if single and index < len(header.channel_optics) else {}
-        if header.optics or own:
-            return {**header.optics, **own}
-    return {}
+def _optics_in_file(header: Header, channel: str | None) -> dict[str, float]:
+    """What a file says of the optics, for the channel that is read."""
+    index = 0 if channel in (None, "all") else channel_index(header, str(channel))
+    single = header.axes.get("C", 1) == 1 or channel not in (None, "all")
+    own = header.channel_optics[index] if single and index < len(header.channel_optics) else {}
+    return {**header.optics, **own}
+
+
+def _varying(every: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:
+    """Whether the files of a sample state the same optics.
+
+    Raises:
+        DataError: they were recorded in different colours.
+    """
+    reasons = []
+    for name in ("na", "index", *_WAVELENGTHS):
+        values = [stated[name] for stated in every if name in stated]
+        if not values or max(values) <= 1.02 * min(values):
+            continue
+        text = f"the files state different {name}: {', '.join(f'{v:g}' for v in sorted(set(values))[:5])}"
+        if name in _WAVELENGTHS:
+            raise DataError(f"{text}; files of one sample follow each other in time: give each colour a row of its own")
+        reasons.append(_warn(f"{name}_varies", f"{text}: check that they belong together"))
+    return reasons
 
 
 @dataclass(frozen=True)
@@ -259,11 +277,15 @@ class _Units:
 def _choose(recording: Recording, system: SystemLike, channel: str | None, acquisitions: str | None) -> _Choice:
     frame_axes = dict(system.frame_axes)
     planes, labels, name = select_planes(recording, channel)
+    if channel is None and "C" not in labels and any(h.axes.get("C", 1) > 1 for h in recording.headers):
+        raise _channel_missing(recording)
     order, order_origin = _order(recording, system, planes.size, labels)
     reasons = _channels(recording, labels, order) if channel is None else []
     reasons += _compared(labels, order, planes.size, system.axis_labels)
     table = planes[order.table(frame_axes)]
     times, origin, notes = _times(recording, system, table, list(order.axes))
+    if origin == "computed" and system.usual_times:
+        notes = [*notes, _warn("usual_times", f"{system.usual_times}: they were not measured, give your own")]
     shifts = getattr(system.settings.frames, "orientation_from_acquisition", None)
     if shifts is not None and any(shifts):
         text = (
@@ -338,13 +360,14 @@ def _order(recording: Recording, system: SystemLike, count: int, labels: Mapping
             f"e.g. {examples(axes, frames.planes)}"
         )
     if labels.get("C", 1) > 1:
-        raise _channel_missing(recording, labels)
+        raise _channel_missing(recording)
     return plane_order(count, names, axes, frames.planes), origin
 
 
-def _channel_missing(recording: Recording, labels: Mapping[str, int]) -> DataError:
+def _channel_missing(recording: Recording) -> DataError:
+    labels = recording.headers[0].axes
     return DataError(
-        f"the file has {labels['C']} channels ({_said(labels)}): give `channel`, one of "
+        f"the file has {labels.get('C', 1)} channels ({_said(labels)}): give `channel`, one of "
         f"{channel_names(recording.headers[0])} (or `all`: every plane, whatever the labels say, and frames.order)"
     )
 
@@ -356,8 +379,10 @@ def _channels(recording: Recording, labels: Mapping[str, int], order: PlaneOrder
         return []
     run = run_of("C", labels, order)
     if run is None:
-        raise _channel_missing(recording, labels)
+        raise _channel_missing(recording)
     if "t" in run:
+        if any(any(header.channels) or any(header.channel_optics) for header in recording.headers):
+            raise _channel_missing(recording)  # colours by name or wavelength are no times
         message = f"the file labels {count} channels, taken as times: give `channel` if they are colours"
         return [_warn("channels_as_time", message)]
     return []
@@ -389,8 +414,15 @@ def _times(
     notes = []
     if start is not None:
         if is_monotonic(start[np.sort(table, axis=None)]):
-            middle = start + (exposure if exposure is not None else system.settings.frames.exposure_s or 0.0) / 2
-            return middle[table], "read", []
+            given = system.settings.frames.exposure_s
+            if exposure is not None and given is not None and abs(float(np.median(exposure)) / given - 1) > 0.01:
+                message = (
+                    f"the file states exposures of {np.median(exposure):g} s, the config frames.exposure_s = "
+                    f"{given:g}; the times and exposures of the file are used"
+                )
+                notes.append(_warn("exposure_differs", message))
+            middle = start + (exposure if exposure is not None else given or 0.0) / 2
+            return middle[table], "read", notes
         message = "the file's plane times do not grow from plane to plane and are not used: check the export"
         notes.append(_warn("times_unusable", message))
     points = _time_points(recording, table)
@@ -401,6 +433,16 @@ def _times(
     within = np.asarray(within, dtype=np.float64)
     if len(points) > 1:
         wait, longest = float(np.diff(points).min()), float(np.ptp(within))
+        given = system.settings.frames.acquisition_interval_s
+        if given is not None:
+            if abs(wait / given - 1) > 0.01:
+                message = (
+                    f"the file starts an acquisition every {wait:g} s, the config states "
+                    f"frames.acquisition_interval_s = {given:g}, which is used: check which is right"
+                )
+                notes.append(_warn("interval_differs", message))
+            times, origin = system.times(table.shape[0], order)
+            return np.asarray(times, dtype=np.float64), origin, notes
         if origin == "assumed":  # the frames fill the interval
             within = within * (wait / within.size)
         elif longest >= wait:
@@ -460,10 +502,10 @@ def _units(recording: Recording, optics: Any, planes: int) -> _Units:
     """Pixel size and distance of planes: the config's, else the file's; a difference of 1 % is told."""
     reasons = []
     stated = recording.stated("pixel_um")
-    if any(h.pixel_um != stated for h in recording.headers if h.pixel_um is not None):
-        reasons.append(
-            _warn("pixel_size_varies", "the files state different pixel sizes: check that they belong together")
-        )
+    for name, what in (("pixel_um", "pixel sizes"), ("z_step_um", "distances of planes")):
+        if len({getattr(h, name) for h in recording.headers} - {None}) > 1:
+            text = f"the files state different {what}: check that they belong together"
+            reasons.append(_warn(f"{name.removesuffix('_um')}_varies", text))
     if optics.pixel_um is None:
         if stated is None:
             raise DataError("the pixel size is neither in the file nor in the config: give optics.pixel_um")

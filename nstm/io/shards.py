@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,21 +87,35 @@ def write_shards(folder: Path, frames: da.Array, ahead: Callable[[float], None] 
 
 
 def missing_shards(folder: Path, shape: Sequence[int], shards: Sequence[int]) -> list[tuple[int, ...]]:
-    """First elements of the shards that are absent or too short to hold even their index.
+    """First elements of the shards that are absent, cut off or damaged in their index.
 
     Args:
         folder: of the array.
         shape: of the array.
         shards: shape of a shard; its chunks are planes.
     """
-    least = _INDEX_BYTES * math.prod(shards[:-2]) + _CHECKSUM_BYTES
     steps = [range(0, length, side) for length, side in zip(shape, shards, strict=True)]
     found = []
     for first in itertools.product(*steps):
         file = folder.joinpath("c", *(str(n // s) for n, s in zip(first, shards, strict=True)))
-        if not file.is_file() or file.stat().st_size < least:
+        if not _is_whole(file, math.prod(shards[:-2])):
             found.append(first)
     return found
+
+
+def _is_whole(shard: Path, chunks: int) -> bool:
+    """Whether the index at the end of a shard is intact and all its chunks lie before it."""
+    length = _INDEX_BYTES * chunks
+    if not shard.is_file() or shard.stat().st_size < length + _CHECKSUM_BYTES:
+        return False
+    with shard.open("rb") as file:
+        before = file.seek(-length - _CHECKSUM_BYTES, os.SEEK_END)
+        index, checksum = file.read(length), file.read(_CHECKSUM_BYTES)
+    if google_crc32c.value(index) != int.from_bytes(checksum, "little"):
+        return False
+    places = np.frombuffer(index, "<u8").reshape(-1, 2)
+    there = places[places[:, 0] != _ABSENT].astype(np.float64)
+    return bool(np.all(there.sum(axis=1) <= before))
 
 
 def _regions(shape: Sequence[int]) -> Iterator[Place]:

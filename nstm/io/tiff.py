@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,11 +230,18 @@ def _with_imagej(header: Header, tif: tifffile.TiffFile) -> Header:
         header,
         pixel_um=_resolution(tif.pages.first, unit_um),
         z_step_um=z_step if z_step and believable_pixel(z_step, z_step) else None,
-        time_point_s=points if points is not None and len(points) > 1 else None,
+        **_starts(points, header.axes),
         channels=tuple(clean_text(name) for name in labels) if len(labels) == header.axes.get("C") else (),
         metadata=clean_metadata({**header.metadata, **metadata}),
     )
     return with_separate_file(header, meta.get("Info"))
+
+
+def _starts(points: np.ndarray | None, axes: Mapping[str, int]) -> dict[str, Any]:
+    """Starts of time points as those of planes where a time point is one plane."""
+    if points is None or len(points) < 2:
+        return {}
+    return {"plane_start_s" if set(axes) == {"T"} else "time_point_s": points}
 
 
 def _positive(value: object) -> float | None:

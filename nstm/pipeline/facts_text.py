@@ -22,7 +22,11 @@ _TIMES = {
     None: "not in the file",
 }
 _WAVES = ("excitation_wavelength_um", "emission_wavelength_um")
-_ORDERS = {"config": "from the config", "file": "as the file labels its planes"}
+_ORDERS = {
+    "config": "from the config",
+    "file": "as the file labels its planes",
+    "instrument": "usual for the instrument",
+}
 
 
 def file_text(found: Mapping[str, Any]) -> str:

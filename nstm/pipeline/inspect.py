@@ -19,7 +19,7 @@ from nstm.pipeline.draft import missing_without_config
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.facts import file_facts, usable_facts
 from nstm.pipeline.missing import also_missing, missing_for
-from nstm.pipeline.recorded import file_notes, labelled_order, open_any
+from nstm.pipeline.recorded import file_notes, has_colours, labelled_order, open_any
 
 SCHEMA = 1
 
@@ -115,6 +115,8 @@ def order_candidates(error: Exception, sample: Any, system: Any) -> str:
     if not isinstance(error, UnknownOrder) or system.settings.frames.montage:
         return ""
     recording = open_any(sample.path, sample.position, system.settings.frames.flips).recording
+    if sample.channel is None and has_colours(recording.headers[0]):
+        return ""
     planes, _, _ = select_planes(recording, sample.channel)
     try:
         return str(system.rank_orders(recording.read_plane, planes))

@@ -84,7 +84,7 @@ def missing_for(error: Exception, recorded: Recorded, sample: Any, system: Any) 
 def _order_is_known(recorded: Recorded, system: Any) -> bool:
     """Whether the config or the labels of the file tell the order of the planes."""
     frames = system.settings.frames
-    if frames.order or frames.montage:
+    if frames.order or frames.montage or system.usual_order:
         return True
     labels = {a: n for a, n in recorded.recording.axes.items() if a != "C"}
     return order_of_labels(labels, dict(system.frame_axes), frames.planes, system.axis_labels) is not None

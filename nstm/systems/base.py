@@ -95,6 +95,11 @@ class ImagingSystem(abc.ABC):
         return None
 
     @property
+    def usual_times(self) -> str | None:
+        """Words about exposure and delays that are only usual for the instrument; ``None``: they are the user's."""
+        return None
+
+    @property
     def needed_optics(self) -> tuple[str, ...]:
         """Numbers of the optics without which nothing can be computed; from the config, else from the file."""
         return ("na", "emission_wavelength_um")

@@ -143,6 +143,15 @@ class Sim(ImagingSystem):
         return instrument(self.settings.instrument).order if self.settings.instrument else None
 
     @property
+    def usual_times(self) -> str | None:
+        """Exposure and delays that are those of ``instrument``."""
+        usual = instrument(self.settings.instrument).timing if self.settings.instrument else {}
+        if not usual or any(getattr(self.settings.frames, key) != value for key, value in usual.items()):
+            return None
+        told = ", ".join(f"{key} = {value:g}" for key, value in usual.items())
+        return f"exposure and delays are those of the preset {self.settings.instrument!r} ({told})"
+
+    @property
     def needed_optics(self) -> tuple[str, ...]:
         """NA and wavelengths; of a volume also the index."""
         flat = ("na", "emission_wavelength_um", "excitation_wavelength_um")
@@ -167,7 +176,7 @@ class Sim(ImagingSystem):
             passband=passband,
             offset=self.settings.camera.offset,
         )
-        return f"{order.verdict(candidates)}\n{order.ranking_table(candidates)}"
+        return order.ranking_table(candidates)
 
     def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
         """Pattern vectors, phases and modulation; see :func:`nstm.illumination.sim.estimate`."""

@@ -10,6 +10,8 @@ import pytest
 
 from nstm.acquisition import computed_times
 
+UNSET = {"flips": None, "montage": None, "acquisition_interval_s": None}
+
 
 class FakeSystem:
     """The part of an imaging system that the readers look at."""
@@ -17,7 +19,7 @@ class FakeSystem:
     def __init__(self, axes, order, planes=1, pixel_um=0.065, z_step_um=None, exposure_s=None, shifts=None):
         self.frame_axes = dict(axes)
         self.block_axis = next(iter(axes))
-        frames = SimpleNamespace(order=order, planes=planes, exposure_s=exposure_s, flips=None, montage=None)
+        frames = SimpleNamespace(order=order, planes=planes, exposure_s=exposure_s, **UNSET)
         if shifts is not None:
             frames.orientation_from_acquisition = shifts
         self.settings = SimpleNamespace(frames=frames, optics=SimpleNamespace(pixel_um=pixel_um, z_step_um=z_step_um))
@@ -25,6 +27,7 @@ class FakeSystem:
     axis_labels: ClassVar = {"R": "angle", "H": "phase"}
     needed_optics = ()
     usual_order = None
+    usual_times = None
 
     def times(self, acquisitions, order):
         axes = {**self.frame_axes, "z": self.settings.frames.planes}

@@ -285,3 +285,48 @@ def test_acquisitions_longer_than_the_interval_in_the_file_are_refused(tmp_path,
     monkeypatch.setattr(opening, "open_recording", lambda *_: _points(tmp_path, stack, [0.0, 1.0]))
     with pytest.raises(DataError, match=r"every 1 s.*takes 1\.6 s"):
         open_acquisitions(tmp_path / "a.tif", sim(order=None, exposure_s=0.2))
+
+
+def test_files_of_other_lengths_do_not_hide_their_channels(tmp_path, sim, stack):
+    for name, length in (("a", 18), ("b", 9)):
+        frames = stack(length, 2)
+        tifffile.imwrite(tmp_path / f"{name}.tif", frames, imagej=True, metadata={"axes": "TCYX"})
+    with pytest.raises(DataError, match="2 channels"):
+        open_acquisitions(tmp_path / "*.tif", sim())
+    assert open_acquisitions(tmp_path / "*.tif", sim(), channel=1).sizes["t"] == 3
+
+
+def _ome(path, planes, axes, **channel):
+    tifffile.imwrite(path, planes, ome=True, photometric="minisblack", metadata={"axes": axes, "Channel": channel})
+
+
+def test_colours_by_name_are_no_times(tmp_path, sim, stack):
+    _ome(tmp_path / "a.ome.tif", stack(2, 9), "CZYX", Name=["GFP", "mCherry"])
+    with pytest.raises(DataError, match="'GFP', 1: 'mCherry'"):
+        open_acquisitions(tmp_path / "a.ome.tif", sim())
+
+
+def test_files_of_other_colours_are_no_times(tmp_path, sim, stack):
+    for name, wavelength in (("a", 525), ("b", 610)):
+        colour = {"EmissionWavelength": [wavelength], "EmissionWavelengthUnit": ["nm"]}
+        _ome(tmp_path / f"{name}.ome.tif", stack(9), "ZYX", **colour)
+    with pytest.raises(DataError, match=r"emission_wavelength_um: 0\.525, 0\.61; .* a row of its own"):
+        open_acquisitions(tmp_path / "*.tif", sim())
+
+
+def test_a_step_of_nought_is_refused_however_it_is_written(raw, sim, stack):
+    with pytest.raises(DataError, match="positive step"):
+        open_acquisitions(raw(stack(2, 3, 3)), sim(), acquisitions="0:2:00")
+
+
+def test_the_interval_of_the_config_wins_over_that_of_the_file(tmp_path, sim, stack, monkeypatch):
+    monkeypatch.setattr(opening, "open_recording", lambda *_: _points(tmp_path, stack, [0.0, 2.0]))
+    system = sim(order=None, exposure_s=0.01)
+    system.settings.frames.acquisition_interval_s = 1.0
+    assert "interval_differs" in _codes(open_acquisitions(tmp_path / "a.tif", system))
+
+
+def test_times_that_are_only_usual_are_told(raw, sim, stack):
+    system = sim(exposure_s=0.005)
+    system.usual_times = "exposure and delays are those of the preset 'elyra'"
+    assert "usual_times" in _codes(open_acquisitions(raw(stack(2, 3, 3)), system))

@@ -179,3 +179,18 @@ def test_compression_is_what_zarr_undoes(tmp_path):
     assert file.read_bytes().startswith(compressed(plane))
     assert compressed(plane[:, ::2]) == compressed(plane[:, ::2].copy())
     assert compressed(plane.astype(">u2")) == compressed(plane)
+
+
+@pytest.mark.parametrize("fault", ["cut", "index"])
+def test_a_shard_that_is_cut_or_damaged_in_its_index_counts_as_missing(tmp_path, fault):
+    frames = da.from_array(np.random.default_rng(0).integers(0, 99, (2, 3, 1, 8, 8)).astype(np.uint16), (1, 1, 1, 8, 8))
+    write_shards(tmp_path, frames)
+    assert missing_shards(tmp_path, frames.shape, (1, 3, 1, 8, 8)) == []
+    shard = next(p for p in sorted(tmp_path.rglob("*")) if p.is_file())
+    content = bytearray(shard.read_bytes())
+    if fault == "cut":
+        content = content[:-10]
+    else:
+        content[-20] ^= 1
+    shard.write_bytes(content)
+    assert missing_shards(tmp_path, frames.shape, (1, 3, 1, 8, 8)) == [(0, 0, 0, 0, 0)]

@@ -14,6 +14,8 @@ from nstm.pipeline import convert as converting
 from nstm.pipeline.convert import SourceHashes, convert_sample, run_convert
 from nstm.settings import Optics
 
+UNSET = {"flips": None, "montage": None, "acquisition_interval_s": None}
+
 
 class FakeSystem:
     """The part of an imaging system that inspect and convert look at."""
@@ -22,13 +24,14 @@ class FakeSystem:
     block_axis = "angle"
 
     def __init__(self):
-        frames = SimpleNamespace(order="t angle phase", planes=1, exposure_s=0.1, flips=None, montage=None)
+        frames = SimpleNamespace(order="t angle phase", planes=1, exposure_s=0.1, **UNSET)
         optics = Optics(na=1.49, emission_wavelength_um=0.525, pixel_um=0.065)
         self.settings = SimpleNamespace(frames=frames, optics=optics)
 
     axis_labels: ClassVar = {}
     needed_optics = ()
     usual_order = None
+    usual_times = None
 
     def times(self, acquisitions, order):
         axes = {**self.frame_axes, "z": 1}

@@ -23,6 +23,7 @@ class FakeSystem:
     axis_labels: ClassVar = {"R": "angle", "H": "phase"}
     needed_optics = ("na", "emission_wavelength_um")
     usual_order = None
+    usual_times = None
 
     def rank_orders(self, read_plane, planes):
         return ""

@@ -70,7 +70,7 @@ def test_with_a_config_the_reading_is_shown(raw, tmp_path) -> None:
         "t angle phase, from the config",
         "t = 2, angle = 3, phase = 3, z = 1, y = 16, x = 24",
         "2 of 2 recorded",
-        "assumed: equal steps",
+        "read from the file",
         "0.065  from the config",
         "status: pass",
     ):
@@ -106,7 +106,7 @@ def test_every_sample_of_an_experiment_has_a_line(raw, tmp_path) -> None:
     text = experiment_text(samples)
     lines = {line.split()[0]: line for line in text.splitlines()[1:4]}
     size = f"{raw.stat().st_size / 1000:.1f} kB"
-    assert lines["good"].split() == f"good pass 2 T = 18 config assumed {size} 13.8 kB".split()
+    assert lines["good"].split() == f"good pass 2 T = 18 config read {size} 13.8 kB".split()
     assert lines["bad"].split()[1:3] == ["fail", "-"]
     assert "bad: fail: " in text
     assert "text file" in text
