@@ -13,7 +13,7 @@ from nstm.acquisition import DataError
 from nstm.io.protocol import clean_text, shown
 from nstm.io.whole import replace_whole
 from nstm.pipeline.draft import Key, Source, system_keys
-from nstm.pipeline.recorded import channels_of, has_colours
+from nstm.pipeline.recorded import channels_of, file_notes, has_colours
 from nstm.pipeline.scan import alike, family, scan
 from nstm.pipeline.sheet import RESERVED
 from nstm.pipeline.table import columns, section, wrapped
@@ -90,7 +90,8 @@ def write_experiment(folder: str | Path) -> Written:
         temporary.write_text(sheet_text(rows, sheet.parent), encoding="utf-8")
     with replace_whole(config) as temporary:
         temporary.write_text(config_text(rows, systems, config), encoding="utf-8")
-    return Written(config, sheet, rows, systems, [*_doubts(rows), *notes])
+    odd = dict.fromkeys(note["message"] for row in rows for note in file_notes(row.source.recorded))
+    return Written(config, sheet, rows, systems, [*odd, *_doubts(rows), *notes])
 
 
 def named_rows(sources: Sequence[tuple[str, Source]]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from nstm.settings import Reconstruction
+from nstm.spacetime.checkpoint import Progress, fingerprint, read_checkpoint, write_checkpoint
 from nstm.spacetime.renderer import Parameters, Renderer
 
 #: Steps of one dispatch to the device; between dispatches the loss is looked at.
@@ -23,7 +25,11 @@ _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-15)
 
 
 class FitError(RuntimeError):
-    """The optimisation broke down; the message names the step."""
+    """The optimisation broke down; the message names the step, ``state`` is the last good one (``None``: none was)."""
+
+    def __init__(self, message: str, state: State | None = None) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,8 @@ def fit(
     noise_variance: float | None = None,
     snapshots: Sequence[int] = (),
     progress: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 60.0,
 ) -> tuple[State, Trace]:
     """Fit scene and motion to one acquisition.
 
@@ -139,9 +147,13 @@ def fit(
             when it is not known.
         snapshots: steps after which the coefficients are kept (rounded up to a whole dispatch).
         progress: label of a progress bar on standard error; ``None``: no bar.
+        checkpoint: file to which the progress is written, and from which it goes on if it is there; on a CPU a fit
+            that was stopped gives the same numbers as one that was not.
+        checkpoint_seconds: least time from one checkpoint to the next.
 
     Raises:
-        FitError: the loss is not finite; names the step.
+        FitError: the loss is not finite; names the step and holds the last good state.
+        DataError: the checkpoint belongs to other data or settings.
     """
     grids = settings.multigrid
     schedule = {
@@ -164,30 +176,36 @@ def fit(
     )
     used = np.ones(len(data)) if weights is None else np.asarray(weights, float)
     parameters = renderer.zeros()
-    state = State(parameters, _ADAM.init(parameters), 0)
-    history: list[np.ndarray] = []
-    kept: dict[int, Parameters] = {}
-    begin, compile_seconds = time.perf_counter(), 0.0
+    done = Progress((parameters, _ADAM.init(parameters)), 0)
+    mark = fingerprint(fixed) if checkpoint else ""
+    if checkpoint:
+        done = read_checkpoint(checkpoint, mark, done.state, parameters) or done
+    begin, compile_seconds, written = time.perf_counter() - done.seconds, None, time.perf_counter()
     with tqdm(total=settings.steps, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
-        while state.step < settings.steps:
-            count = min(CHUNK, settings.steps - state.step)
-            dispatch = time.perf_counter()
-            parameters, moments, _, by_frame = _advance(
-                fixed, state.parameters, state.moments, jnp.int32(state.step), jnp.int32(count)
-            )
+        bar.update(done.step)
+        while done.step < settings.steps:
+            count = min(CHUNK, settings.steps - done.step)
+            dispatch, good = time.perf_counter(), jax.tree.map(jnp.copy, done.state)
+            parameters, moments, _, by_frame = _advance(fixed, *done.state, jnp.int32(done.step), jnp.int32(count))
             errors = np.asarray(by_frame)[:count]
-            if not history:
+            if compile_seconds is None:
                 compile_seconds = time.perf_counter() - dispatch
             if not np.all(np.isfinite(errors)):
-                bad = state.step + int(np.argmax(~np.isfinite(errors).all(1)))
-                raise FitError(f"the fit broke down at step {bad}: lower scene_rate or motion_rate, or check the data")
-            state = replace(state, parameters=parameters, moments=moments, step=state.step + count)
-            history.append(errors)
+                bad = done.step + int(np.argmax(~np.isfinite(errors).all(1)))
+                message = f"the fit broke down at step {bad}: lower scene_rate or motion_rate, or check the data"
+                raise FitError(message, State(good[0], good[1], done.step) if done.step else None)
+            done.state, done.step = (parameters, moments), done.step + count
+            done.history.append(errors)
+            done.seconds = time.perf_counter() - begin
             bar.update(count)
             loss = float(errors[-1] @ used / used.sum())
             bar.set_postfix(loss=f"{loss:.3g}")
-            kept.update(
-                {s: jax.tree.map(np.asarray, parameters) for s in snapshots if state.step - count < s <= state.step}
+            done.snapshots.update(
+                {s: jax.tree.map(np.asarray, parameters) for s in snapshots if done.step - count < s <= done.step}
             )
-    losses = np.concatenate(history)
-    return state, Trace(losses @ used / used.sum(), losses[-1], time.perf_counter() - begin, compile_seconds, kept)
+            if checkpoint and time.perf_counter() - written >= checkpoint_seconds:
+                write_checkpoint(checkpoint, mark, done)
+                written = time.perf_counter()
+    losses = np.concatenate(done.history)
+    trace = Trace(losses @ used / used.sum(), losses[-1], done.seconds, compile_seconds or 0.0, done.snapshots)
+    return State(*done.state, done.step), trace

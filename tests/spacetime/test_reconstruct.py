@@ -1,15 +1,22 @@
 """Fits of moving samples: truth recovered, sign of the displacement, saving, and what is refused."""
 
+import importlib
+
+import jax
 import numpy as np
 import pytest
 
 import nstm
 from nstm.acquisition import DataError
 from nstm.settings import Reconstruction
+from nstm.spacetime.checkpoint import write_checkpoint
 from nstm.spacetime.fit import FitError, fit
-from nstm.spacetime.result import build_renderer
+from nstm.spacetime.renderer import make_renderer
+from nstm.spacetime.result import forward_model
 from nstm.systems.sim import Sim, SimSettings
 from tests.systems.test_sim import calibration, settings, swirl_calibration
+
+fitting = importlib.import_module("nstm.spacetime.fit")
 
 SIDE = 48
 SHORT = Reconstruction.model_validate({"steps": 200, "padding_px": 4})
@@ -140,11 +147,82 @@ def test_unusable_frames_are_refused(change, words):
 
 def test_a_fit_that_breaks_down_names_the_step():
     system, frames, times, known = recorded((0, 0))
-    renderer = build_renderer(system, SHORT, known, (1, SIDE, SIDE), 0.065, times)
+    renderer = make_renderer(forward_model(system, SHORT, known, (1, SIDE, SIDE), 0.065, times), SHORT)
     data = frames.reshape(9, 1, SIDE, SIDE) / 1000
     data[3, 0, 5, 5] = np.inf
     with pytest.raises(FitError, match="step 0"):
         fit(renderer, data, SHORT)
+
+
+@pytest.fixture
+def small():
+    """Renderer and data of a fit of a few steps."""
+    system, frames, times, known = recorded((0, 0.5))
+    few = Reconstruction.model_validate({"steps": 60, "multigrid": {"scene_levels": 3}})
+    renderer = make_renderer(forward_model(system, few, known, (1, SIDE, SIDE), 0.065, times), few)
+    return renderer, (frames.reshape(9, 1, SIDE, SIDE) - 100) / 1000, few
+
+
+def test_a_fit_that_was_stopped_goes_on_as_if_it_had_not(small, tmp_path, monkeypatch):
+    renderer, data, few = small
+    whole, trace = fit(renderer, data, few, snapshots=(20, 60))
+
+    class Stopped(Exception):
+        pass
+
+    calls = []
+
+    def stop(*arguments):
+        calls.append(arguments)
+        write_checkpoint(*arguments)
+        if len(calls) == 2:
+            raise Stopped
+
+    monkeypatch.setattr(fitting, "write_checkpoint", stop)
+    kept = {"checkpoint": tmp_path / "fit.npz", "checkpoint_seconds": 0.0}
+    with pytest.raises(Stopped):
+        fit(renderer, data, few, snapshots=(20, 60), **kept)
+    again, resumed = fit(renderer, data, few, snapshots=(20, 60), **kept)
+    assert len(calls) == 3  # one dispatch was left
+    for one, other in zip(*(jax.tree.leaves((s.parameters, s.moments)) for s in (whole, again)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(trace.loss, resumed.loss)
+    for step in (20, 60):
+        for one, other in zip(*(jax.tree.leaves(t.snapshots[step]) for t in (trace, resumed)), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_refused(small, tmp_path):
+    renderer, data, few = small
+    kept = {"checkpoint": tmp_path / "fit.npz", "checkpoint_seconds": 0.0}
+    fit(renderer, data, few, **kept)
+    with pytest.raises(DataError, match="other data, settings"):
+        fit(renderer, data + 1e-3, few, **kept)
+    with pytest.raises(DataError, match="other data, settings"):
+        fit(renderer, data, few.model_copy(update={"illumination_rate": 0.01}), **kept)
+    (tmp_path / "fit.npz").write_bytes(b"PK no checkpoint")
+    with pytest.raises(DataError, match="no checkpoint"):
+        fit(renderer, data, few, **kept)
+
+
+def test_a_fit_that_breaks_down_later_keeps_the_last_good_state(small):
+    renderer, data, few = small
+    wild = few.model_copy(update={"multigrid": few.multigrid.model_copy(update={"scene_rate": 1e37})})
+    with pytest.raises(FitError, match="broke down at step") as error:
+        fit(renderer, data, wild)
+    state = error.value.state
+    assert state is None or all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.parameters))
+
+
+def test_a_larger_motion_is_found_from_a_coarser_start():
+    """Four result pixels per frame may be lost from the first start and found from the second or third."""
+    system, frames, times, known = recorded((0, 4.0), noise=4.0)
+    one = SHORT.model_copy(update={"starts": 1})
+    alone = nstm.reconstruct(system, frames, times, one, calibration=known)
+    several = nstm.reconstruct(system, frames, times, SHORT, calibration=known)
+    assert several.trace.loss[-1] <= alone.trace.loss[-1]
+    if alone.trace.loss[-1] * alone.scale**2 > 1.2 * alone.noise_variance.mean():
+        assert several.settings.multigrid.scene_coarsest < one.multigrid.scene_coarsest
 
 
 def test_something_else_is_not_loaded_as_a_fit(tmp_path):
