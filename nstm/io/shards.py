@@ -139,14 +139,17 @@ class _Shards:
     def __init__(self, folder: Path, shape: Sequence[int]) -> None:
         self._folder, self._chunks = folder, tuple(shape[1:3])
         self._open: dict[int, _Shard] = {}
+        self._closed = False
         self._lock = threading.Lock()
 
     def __enter__(self) -> _Shards:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for shard in self._open.values():
-            shard.file.close()
+        with self._lock:
+            self._closed = True
+            for shard in self._open.values():
+                shard.file.close()
         if kind is None and self._open:
             raise RuntimeError(f"planes of the times {sorted(self._open)} were never written")
 
@@ -156,7 +159,8 @@ class _Shards:
             time, *chunk = (b + p for b, p in zip(begin, place, strict=True))
             data = compressed(planes[place])
             with self._lock:
-                self._append(time, tuple(chunk), data)
+                if not self._closed:  # after an error dask does not wait for the planes that are being read
+                    self._append(time, tuple(chunk), data)
 
     def _append(self, time: int, chunk: tuple[int, ...], data: bytes) -> None:
         if time not in self._open:

@@ -64,7 +64,7 @@ def run_assemble(
         channels=_DISPLACEMENTS[-jobs[0][name].shape[1] :] if product == "motion" else list(system.channels),
         effective_transfer=transfer,
         flags=_flags(product, axis.acquisition, records),
-        provenance=lineage(raw, params),
+        provenance=lineage(raw, params, before={"reconstruct": jobs[0].attrs["nstm"]["provenance"]["params"]}),
         extra={"block": [int(b) for b in axis.block]},
     )
 

@@ -1,6 +1,8 @@
 """Shards as they are written plane by plane: zarr must read them, memory must not grow, none may be absent unseen."""
 
+import shutil
 import threading
+import time
 import tracemalloc
 
 import dask
@@ -126,6 +128,28 @@ def test_an_error_comes_out_and_leaves_nothing_open(where, tmp_path, monkeypatch
     with pytest.raises(OSError, match="the disk is full"):
         write_shards(tmp_path / "a", frames, fail if where == "ahead" else None)
     assert threading.active_count() <= before + dask.system.CPU_COUNT
+
+
+def test_nothing_is_written_any_more_after_an_error(tmp_path):
+    failed, late = threading.Event(), threading.Event()
+
+    def read(block, block_id=None):
+        if block_id[0] == 0:
+            raise OSError(5, "the disk fails")
+        failed.wait(10)
+        late.set()
+        return block
+
+    whole = np.zeros((2, 1, 1, 4, 4), np.uint16)
+    _array(tmp_path / "a", whole.shape)
+    frames = _lazy(whole).map_blocks(read, dtype=np.uint16, meta=np.empty(0, np.uint16))
+    with dask.config.set(num_workers=2), pytest.raises(OSError, match="the disk fails"):
+        write_shards(tmp_path / "a", frames)
+    shutil.rmtree(tmp_path / "a")
+    failed.set()
+    assert late.wait(10)
+    time.sleep(0.1)  # for what comes after reading
+    assert not (tmp_path / "a").exists()
 
 
 def test_only_a_few_planes_are_in_memory(tmp_path):
