@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nstm.settings import Reconstruction
-from nstm.spacetime.fit import fit, make_renderer
+from nstm.spacetime.fit import fit
+from nstm.spacetime.renderer import make_renderer
 from nstm.spacetime.warp import warp
 from nstm.systems.sim import Sim, SimSettings
 
