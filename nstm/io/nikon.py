@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.io.nikon_chunks import FRAME, MAGIC, TIMES, Chunk, read_chunks
 from nstm.io.protocol import (
+    CHANGED,
     Header,
     ImageFile,
     believable_optics,
@@ -32,6 +32,7 @@ from nstm.io.protocol import (
     checked,
     clean_metadata,
     clean_text,
+    damage,
     picked,
     shown,
 )
@@ -43,7 +44,6 @@ _PIXELS_AFTER = 4096  # bytes from the beginning of a chunk to uncompressed pixe
 _USUAL_ROW_PADDING, _MAX_ROW_PADDING, _MAX_TAIL = 4, 64, 4096
 _MAX_ZLIB_RATIO = 1100  # zlib reaches 1032
 _MAX_COMPONENTS = 64
-_CHANGED = "the file is damaged or was changed while it was read: save or copy it anew"
 _ANEW = "open the file in NIS-Elements and save it anew"
 
 
@@ -60,7 +60,7 @@ class NikonReader:
     def open(self, path: Path, position: str | None) -> ImageFile:
         """Read the header of the file; see :class:`nstm.io.protocol.Reader`."""
         chunks = read_chunks(path)
-        with _damage(path, "header"), nd2.ND2File(path) as file:
+        with damage(path, "header"), nd2.ND2File(path) as file:
             return _open(path, file, chunks, position)
 
 
@@ -102,30 +102,18 @@ class NikonImage(ImageFile):
             data = file.read(length if self._layout.compressed else needed)
         whole = True
         if self._layout.compressed:
-            with _damage(self.header.path, f"plane {index}"):
+            with damage(self.header.path, f"plane {index}"):
                 inflate = zlib.decompressobj()
                 data = inflate.decompress(data, needed + 1)
                 whole = inflate.eof
         if len(data) != needed or not whole:
             raise DataError(
                 f"{shown(self.header.path)}: plane {index} has {len(data)} bytes with all channels, {needed} are "
-                f"expected; {_CHANGED}"
+                f"expected; {CHANGED}"
             )
         used = width * self._layout.channels * stored.itemsize
         rows = np.frombuffer(data, np.uint8).reshape(height, self._layout.row_bytes)[:, :used]
         return np.ascontiguousarray(rows).view(stored).reshape(height, width, self._layout.channels)
-
-
-@contextmanager
-def _damage(path: Path, what: str) -> Iterator[None]:
-    """Whatever the parser raises on damaged data is an error of the data; a failing disk is not."""
-    try:
-        yield
-    except (DataError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        kind = type(error).__name__
-        raise DataError(f"{shown(path)}: {what} cannot be decoded ({kind}: {clean_text(error)}); {_CHANGED}") from error
 
 
 def _open(path: Path, file: nd2.ND2File, chunks: Mapping[bytes, Chunk], position: str | None) -> NikonImage:
@@ -176,7 +164,7 @@ def _picture(path: Path, file: nd2.ND2File, chunks: Mapping[bytes, Chunk]) -> Ma
     raw: Mapping[str, Any] = tree.get("SLxPictureMetadata", tree)
     for plane in _planes(raw):
         if not 0 < plane.get("uiCompCount", 1) <= _MAX_COMPONENTS:
-            raise DataError(f"{shown(path)}: a channel of {plane['uiCompCount']} components; {_CHANGED}")
+            raise DataError(f"{shown(path)}: a channel of {plane['uiCompCount']} components; {CHANGED}")
     return raw
 
 

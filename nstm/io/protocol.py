@@ -11,7 +11,8 @@ from __future__ import annotations
 import abc
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -218,3 +219,19 @@ def believable_optics(values: Mapping[str, float | None]) -> dict[str, float]:
         if value is not None and low <= value <= high:
             found[name] = float(value)
     return found
+
+
+#: What is said of data that do not decode.
+CHANGED = "the file is damaged or was changed while it was read: save or copy it anew"
+
+
+@contextmanager
+def damage(path: Path, what: str) -> Iterator[None]:
+    """Whatever a codec or parser raises on damaged data is an error of the data; a failing disk is not."""
+    try:
+        yield
+    except (DataError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise DataError(f"{shown(path)}: {what} cannot be decoded ({kind}: {clean_text(error)}); {CHANGED}") from error

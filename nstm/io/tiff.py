@@ -28,6 +28,7 @@ from nstm.io.protocol import (
     checked,
     clean_metadata,
     clean_text,
+    damage,
     picked,
     shown,
 )
@@ -41,7 +42,7 @@ from nstm.io.tiff_layout import (
     refuse_displaced,
     refuse_overlaps,
 )
-from nstm.io.tiff_planes import PLAIN, TiffImage, damage, find_places, quiet
+from nstm.io.tiff_planes import PLAIN, TiffImage, find_places, quiet
 
 _DIALECTS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "lsm": "LSM", "stk": "MetaMorph STK"}
 #: The pages of Micro-Manager, one after another, whatever the first one says of them.

@@ -17,9 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nstm.acquisition import DataError
-from nstm.io.protocol import MAX_PLANES, shown
+from nstm.io.protocol import CHANGED, MAX_PLANES, shown
 
-CHANGED = "the file is damaged or was changed while it was read: save or copy it anew"
 #: Private texts of Micro-Manager, one per page.
 MICRO_MANAGER = 51123
 COMPRESSION = 259

@@ -7,15 +7,14 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
 
 from nstm.acquisition import DataError
-from nstm.io.protocol import Header, ImageFile, clean_text, shown
-from nstm.io.tiff_layout import CHANGED, COMPRESSION, Dialect, Directory, Layout, bytes_expected, segments_expected
+from nstm.io.protocol import CHANGED, Header, ImageFile, damage, shown
+from nstm.io.tiff_layout import COMPRESSION, Dialect, Directory, Layout, bytes_expected, segments_expected
 
 #: Kinds of series that follow references to other files or are slide scanners': taken as plain pages instead.
 PLAIN: dict[str, Any] = dict.fromkeys(
@@ -189,15 +188,3 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         _hushed.now = before
-
-
-@contextmanager
-def damage(path: Path, what: str) -> Iterator[None]:
-    """Whatever a codec or parser raises on damaged data is an error of the data; a failing disk is not."""
-    try:
-        yield
-    except (DataError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        kind = type(error).__name__
-        raise DataError(f"{shown(path)}: {what} cannot be decoded ({kind}: {clean_text(error)}); {CHANGED}") from error
