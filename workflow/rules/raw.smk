@@ -2,7 +2,7 @@
 
 
 checkpoint inspect:
-    """Read the headers of a sample's files: axes, times, optics. A gate: what cannot be read goes no further."""
+    """Look at a sample's files: axes, times, optics, counts of a few planes. A gate: what cannot be read goes no further."""
     input:
         raw=raw_files,
     output:
