@@ -6,7 +6,7 @@ is declared by that system as a subclass of :class:`SystemSettings`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -111,15 +111,46 @@ class FrameSettings(Section):
         return {"z": self.z_delay_s}
 
 
-class Multigrid(Section):
-    """The fast engine: scene and motion are sums of coefficient grids, coarse to fine."""
+_Levels = Annotated[int, Field(ge=1, le=16)]
+_SceneRate = Annotated[float, Field(gt=0, description="Adam rate of the scene (data scaled to maximum 1)")]
+_MotionRate = Annotated[float, Field(gt=0, description="Adam rate of the motion, in units of the field")]
+_SceneNonnegativity = Annotated[
+    float,
+    Field(ge=0, description="weight of the squared negative part of the scene, where the system's scene is a density"),
+]
+_SceneTikhonov = Annotated[
+    float, Field(ge=0, description="weight of the mean square of the scene, every channel in the unit of the results")
+]
+_SceneSmoothness = Annotated[
+    float,
+    Field(ge=0, description="weight of the scene's squared curvature in units of the noise, as in a Wiener filter"),
+]
+_MotionSmoothness = Annotated[
+    float,
+    Field(
+        ge=0,
+        description="weight of the prior that neighbouring places move alike (1: as the noise and the number of motion "
+        "coefficients have it, 0: none); how much alike is found from the frames",
+    ),
+]
+_MotionSteadiness = Annotated[
+    float,
+    Field(ge=0, description="the same for neighbouring places that change their velocity alike"),
+]
 
-    scene_levels: Annotated[int, Field(ge=1, le=16, description="number of scene grids")] = 8
+
+class Multigrid(Section):
+    """Scene and motion as sums of coefficient grids, coarse to fine; they start at zero."""
+
+    scene_levels: Annotated[_Levels, Field(description="number of scene grids")] = 8
     scene_coarsest: Annotated[
         float, Field(gt=0, le=1, description="cells per pixel of the scene grid side, coarsest level")
     ] = 0.2
     scene_finest: Annotated[float, Field(gt=0, le=1, description="the same, finest level")] = 1.0
-    motion_levels: Annotated[int, Field(ge=1, le=16, description="number of motion grids")] = 8
+    motion_levels: Annotated[
+        _Levels,
+        Field(description="number of motion grids; one more lets the whole field move from frame to frame"),
+    ] = 8
     motion_coarsest_cells: Annotated[int, Field(ge=1, description="cells per side, coarsest motion grid")] = 1
     motion_finest_cells: Annotated[int, Field(ge=1, description="cells per side, finest motion grid")] = 12
     motion_time_nodes: Annotated[
@@ -127,42 +158,127 @@ class Multigrid(Section):
         Field(
             ge=1,
             le=64,
-            description="time intervals of the finest motion grid; empty: half of the frames, 2 to 8",
+            description="time intervals of the finest motion grid; empty: one per frame, at most 8",
         ),
     ] = None
-    scene_rate: Annotated[float, Field(gt=0, description="Adam rate of the scene (data scaled to maximum 1)")] = 0.1
-    motion_rate: Annotated[float, Field(gt=0, description="Adam rate of the motion, in units of the field")] = 1e-3
-    scene_nonnegativity: Annotated[
+    scene_rate: _SceneRate = 0.1
+    motion_rate: _MotionRate = 1e-3
+    scene_nonnegativity: _SceneNonnegativity = 0.1
+    scene_tikhonov: _SceneTikhonov = 0.0
+    scene_smoothness: _SceneSmoothness = 2.0
+    motion_smoothness: _MotionSmoothness = 0.25
+    motion_steadiness: _MotionSteadiness = 0.25
+
+
+class Networks(Section):
+    """Scene and motion as networks behind a hash embedding of several resolutions, coarse to fine (the paper's)."""
+
+    levels: Annotated[_Levels, Field(description="resolutions of each embedding")] = 8
+    features: Annotated[int, Field(ge=1, le=16, description="numbers that each level holds at a vertex")] = 2
+    table_log2: Annotated[
+        int,
+        Field(ge=4, le=24, description="rows of a level's table, as a power of 2; a level with more vertices shares"),
+    ] = 16
+    scene_width: Annotated[int, Field(ge=1, le=1024, description="neurons of a hidden layer of the scene")] = 128
+    scene_depth: Annotated[int, Field(ge=1, le=8, description="hidden layers of the scene")] = 2
+    motion_width: Annotated[int, Field(ge=1, le=1024, description="neurons of a hidden layer of the motion")] = 32
+    motion_depth: Annotated[int, Field(ge=1, le=8, description="hidden layers of the motion")] = 2
+    scene_coarsest: Annotated[
+        float, Field(gt=0, le=4, description="cells per pixel of the scene's embedding along y and x, coarsest level")
+    ] = 0.05
+    scene_finest: Annotated[float, Field(gt=0, le=4, description="the same, finest level")] = 0.5
+    scene_coarsest_planes: Annotated[
+        float, Field(gt=0, le=4, description="cells per plane of the scene's embedding along z, coarsest level")
+    ] = 0.12
+    scene_finest_planes: Annotated[float, Field(gt=0, le=4, description="the same, finest level")] = 0.4
+    motion_coarsest: Annotated[
         float,
-        Field(
-            ge=0, description="weight of the squared negative part of the scene, where the system's scene is a density"
-        ),
-    ] = 0.1
-    scene_smoothness: Annotated[
-        float,
-        Field(ge=0, description="weight of the scene's squared curvature in units of the noise, as in a Wiener filter"),
-    ] = 2.0
-    motion_smoothness: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="weight of the squared displacement gradient (pixel per pixel) in units of the noise: what the "
-            "frames do not tell stays smooth",
-        ),
-    ] = 15.0
-    motion_steadiness: Annotated[
-        float,
-        Field(ge=0, description="weight of the squared change of velocity (pixel per frame) in units of the noise"),
-    ] = 2.0
+        Field(gt=0, le=4, description="cells per pixel of the motion's embedding along y and x, coarsest level"),
+    ] = 0.01
+    motion_finest: Annotated[float, Field(gt=0, le=4, description="the same, finest level")] = 0.1
+    motion_coarsest_planes: Annotated[
+        float, Field(gt=0, le=4, description="cells per plane of the motion's embedding along z, coarsest level")
+    ] = 0.317
+    motion_finest_planes: Annotated[float, Field(gt=0, le=4, description="the same, finest level")] = 0.95
+    motion_coarsest_times: Annotated[
+        int, Field(ge=1, le=1024, description="cells of the motion's embedding in time, coarsest level")
+    ] = 1
+    motion_finest_times: Annotated[int, Field(ge=1, le=1024, description="the same, finest level")] = 5
+    motion_uniform: Annotated[
+        bool, Field(description="the whole field moves alike (beads on a stage): the motion depends on time only")
+    ] = False
+    scene_rate: _SceneRate = 1e-3
+    motion_rate: _MotionRate = 1e-5
+    scene_nonnegativity: _SceneNonnegativity = 5e-6
+    scene_tikhonov: _SceneTikhonov = 0.0
+    scene_smoothness: _SceneSmoothness = 0.0
+    motion_smoothness: _MotionSmoothness = 0.0
+    motion_steadiness: _MotionSteadiness = 0.0
+
+
+class Engine(NamedTuple):
+    """How scene and motion are represented and how frames see them."""
+
+    scene: Literal["grids", "network"]
+    motion: Literal["grids", "network"]
+    rendering: Literal["once", "per_pixel"]
+
+
+#: What the names of ``reconstruction.engine`` stand for.
+ENGINES = {
+    "multigrid": Engine("grids", "grids", "once"),
+    "networks": Engine("network", "network", "per_pixel"),
+}
 
 
 class Reconstruction(Section):
     """The space-time fit."""
 
-    engine: Annotated[Literal["multigrid"], Field(description="representation of scene and motion")] = "multigrid"
+    engine: Annotated[
+        Literal["multigrid", "networks"],
+        Field(
+            description="multigrid: grids, rendered once, fast; networks: networks for both, asked for every pixel of "
+            "every frame, the paper's, which needs thousands of steps"
+        ),
+    ] = "multigrid"
+    scene: Annotated[
+        Literal["grids", "network"] | None, Field(description="representation of the scene; empty: the engine's")
+    ] = None
+    motion: Annotated[
+        Literal["grids", "network"] | None, Field(description="representation of the motion; empty: the engine's")
+    ] = None
+    rendering: Annotated[
+        Literal["once", "per_pixel"] | None,
+        Field(
+            description="once: the scene is rendered once a step and warped to every frame; per_pixel: it is asked at "
+            "the place that each pixel of each frame comes from (scene: network only); empty: the engine's"
+        ),
+    ] = None
     steps: Annotated[int, Field(ge=1, le=1_000_000, description="optimisation steps of one acquisition")] = 400
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="of the networks' start and of the order of frames")] = 0
+    frames_per_step: Annotated[
+        int | None,
+        Field(ge=1, description="frames of one step, in random order so that all have their turn; empty: all"),
+    ] = None
+    margin_px: Annotated[
+        int, Field(ge=0, le=256, description="camera pixels along the edges of the frames that are not compared")
+    ] = 0
+    stop_when_flat: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            lt=1,
+            description="stop early when, with all levels open, the loss fell by no more than this share in the last "
+            "2.5 % of the steps; empty: never",
+        ),
+    ] = None
     windows_open_at: Annotated[
-        float, Field(gt=0, le=1, description="share of the steps at which all coarse-to-fine levels are open")
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="share of the steps at which all coarse-to-fine levels are open; 0: open from the start",
+        ),
     ] = 0.8
     starts: Annotated[
         int,
@@ -182,9 +298,22 @@ class Reconstruction(Section):
         ),
     ] = 3e-2
     multigrid: Multigrid = Multigrid()
+    networks: Networks = Networks()
     frames_at_once: Annotated[
         int | None,
         Field(ge=1, description="frames rendered together (memory); empty: one on a CPU, all on an accelerator"),
+    ] = None
+    memory_gb: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="memory that a fit may take, GB; a field that needs more is fitted in overlapping tiles and "
+            "blended; empty: four fifths of what the accelerator, the job or the machine has",
+        ),
+    ] = None
+    tile_px: Annotated[
+        int | None,
+        Field(ge=32, description="largest side of a tile, camera pixels; empty: as large as the memory allows"),
     ] = None
     padding_px: Annotated[
         int, Field(ge=0, le=256, description="camera pixels added around the field (0: periodic field)")
@@ -201,6 +330,13 @@ class Reconstruction(Section):
         int,
         Field(ge=1, le=64, description="frames held out per such acquisition, rotating over the orientations"),
     ] = 3
+    seeds: Annotated[
+        Literal[0] | Annotated[int, Field(ge=2, le=64)],
+        Field(
+            description="fits that repeat the acquisitions of held_out with fresh noise of the size of the frames' "
+            "(networks also from other seeds): their spread is what chance decides; 0: none"
+        ),
+    ] = 0
     output_times: Annotated[
         Literal["orientations", "frames"] | Annotated[int, Field(ge=1, le=1000)],
         Field(description="times of the results: mean of each orientation, every frame, or N per acquisition"),
@@ -209,6 +345,31 @@ class Reconstruction(Section):
         int,
         Field(ge=1, le=10_000, description="acquisitions of one cluster job (cost only, results do not change)"),
     ] = 8
+
+    @property
+    def parts(self) -> Engine:
+        """What the engine is made of, the single choices included."""
+        preset = ENGINES[self.engine]
+        return Engine(self.scene or preset.scene, self.motion or preset.motion, self.rendering or preset.rendering)
+
+    @property
+    def of_scene(self) -> Multigrid | Networks:
+        """The section that the scene's representation is set in."""
+        return self.multigrid if self.parts.scene == "grids" else self.networks
+
+    @property
+    def of_motion(self) -> Multigrid | Networks:
+        """The section that the motion's representation is set in."""
+        return self.multigrid if self.parts.motion == "grids" else self.networks
+
+    @model_validator(mode="after")
+    def _renders(self) -> Reconstruction:
+        if self.parts.scene == "grids" and self.parts.rendering == "per_pixel":
+            raise ValueError(
+                "scene: grids has values on the pixels only, so it cannot be rendered per_pixel: set rendering: once, "
+                "or scene: network"
+            )
+        return self
 
 
 class Conventional(Section):

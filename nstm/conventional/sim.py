@@ -1,27 +1,37 @@
-"""Conventional SIM reconstruction of one plane: generalised Wiener filter, not apodised (Gustafsson 2008, eq. 8)."""
+"""Conventional SIM of planes and stacks: generalised Wiener filter, not apodised (Gustafsson 2008, eq. 8).
+
+Bands are separated in real space, moved by less than a bin on the camera's grid and by whole bins in the spectrum of
+the result. A stack is transformed along z by products with small matrices, for the few axial frequencies that matter.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import scipy.fft
 
 from nstm.acquisition import DataError
-from nstm.illumination.bands import radial_mean, separation_matrix
+from nstm.illumination.bands import radial_mean, ring_means, separation_matrix
 from nstm.optics.grids import fourier_resample, frequencies, rfrequencies
-from nstm.optics.otf import cutoff, detection_otf
+from nstm.optics.lens import Lens
+from nstm.optics.otf import RadialOtf, pixel_transfer
 
 #: The field is continued by at least this many camera pixels, so that its borders do not meet.
+PADDING_PX = 12
+#: A stack is continued by this depth, um, for the same reason.
+PADDING_DEPTH_UM = 1.0
 #: Rings of the spectrum are used for the signal up to the first whose power is below this multiple of the noise.
 SIGNAL_OVER_NOISE = 3.0
-#: The transfer is never known so well that a smaller Wiener parameter would be right.
-SMALLEST_PARAMETER = 1e-4
-PADDING_PX = 12
+#: The transfer is never known so well that a smaller Wiener parameter would be right, in units of the mean transfer.
+SMALLEST_PARAMETER = 2e-4
+#: Axial frequencies at which no order transfers more than this share are left out.
+LEAST_TRANSFER = 1e-3
 
 Calibration = Mapping[str, Any]
 
@@ -64,13 +74,57 @@ def _continued(frames: np.ndarray, axis: PaddedAxis, along: int) -> np.ndarray:
     gap = axis.camera - axis.field
     if gap == 0:
         return frames
-    frames = np.moveaxis(frames, along, -1)
+    shape = list(frames.shape)
+    shape[along] = axis.camera
+    out = np.empty(shape, frames.dtype)
+    grid, frames = np.moveaxis(out, along, -1), np.moveaxis(frames, along, -1)
     reach = np.minimum(np.arange(gap), axis.field - 1)
     fade = (np.sin(0.5 * np.pi * (np.arange(gap) + 0.5) / gap) ** 2).astype(np.float32)
     end, begin = frames[..., axis.field - 1 - reach], frames[..., reach[::-1]]
     between = end + (begin - end) * fade
-    out = np.concatenate([between[..., gap - axis.before :], frames, between[..., : gap - axis.before]], axis=-1)
-    return np.moveaxis(out, -1, along)
+    grid[..., : axis.before] = between[..., gap - axis.before :]
+    grid[..., axis.before : axis.before + axis.field] = frames
+    grid[..., axis.before + axis.field :] = between[..., : gap - axis.before]
+    return out
+
+
+@dataclass(frozen=True)
+class AxialAxis:
+    """Planes of a stack and the axial frequencies in use, ``-K..K``; a single plane has ``kz = 0`` only."""
+
+    planes: int
+    depth: int  # planes with those that the stack is continued by
+    reach: int  # K
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Indices of the axial frequencies in FFT order, the lowest frequency first."""
+        return np.arange(-self.reach, self.reach + 1) % self.depth
+
+    @property
+    def forward(self) -> np.ndarray:
+        """``(kz, z)``: transforms a stack, continued by its reflections."""
+        before = (self.depth - self.planes) // 2
+        axis = PaddedAxis(self.planes, before, self.depth, self.depth, before, self.planes)
+        continued = _continued(np.eye(self.planes, dtype=np.float32), axis, -1)  # (z, depth)
+        wave = np.exp(-2j * np.pi / self.depth * np.outer(self.indices, np.arange(self.depth) - before))
+        return (wave @ continued.T).astype(np.complex64)
+
+    @property
+    def inverse(self) -> np.ndarray:
+        """``(z, kz)``: from axial frequencies to the planes of the stack."""
+        wave = np.exp(2j * np.pi / self.depth * np.outer(np.arange(self.planes), self.indices))
+        return (wave / self.depth).astype(np.complex64)
+
+
+def axial_axis(planes: int, z_step_um: float, otf_of: Callable[[int], RadialOtf]) -> AxialAxis:
+    """Axis for a stack; ``otf_of`` gives the transfer functions for a number of planes."""
+    if planes == 1:
+        return AxialAxis(1, 1, 0)
+    depth = scipy.fft.next_fast_len(planes + math.ceil(PADDING_DEPTH_UM / z_step_um))
+    strongest = np.abs(otf_of(depth).tables).max(axis=(0, 2))
+    used = np.nonzero(strongest[: (depth + 1) // 2] > LEAST_TRANSFER)[0]
+    return AxialAxis(planes, depth, int(used.max()))
 
 
 @dataclass(frozen=True)
@@ -79,60 +133,84 @@ class _Band:
 
     angle: int
     order: int
-    ramp: tuple[np.ndarray, np.ndarray]  # moves the band by a fraction of a bin
+    ramp: np.ndarray  # moves the band by a fraction of a bin
     place: tuple[int, int]  # bin of the fine spectrum on which the band's centre falls
-    gain: np.ndarray  # conj(OTF) x modulation / 2 x weight, on the box around the centre
+    gain: np.ndarray  # conj(OTF) x modulation / 2 x weight, on the box around the centre, (kz, y, x)
 
 
-class Wiener2D:
+@dataclass(frozen=True)
+class _Rings:
+    """Rings of the half spectrum and what the weighted bands transfer there, ``(kz, ring)``."""
+
+    index: np.ndarray  # (y, x), the ring of each frequency
+    radius: np.ndarray  # cycles/um
+    transfer: np.ndarray
+    squared: np.ndarray
+    reached: np.ndarray  # something is transferred
+    smallest: float  # smallest Wiener parameter
+
+    @classmethod
+    def of(cls, radius: np.ndarray, step: float, transfer: np.ndarray) -> _Rings:
+        """For ``transfer`` ``(kz, y, x)`` at ``radius`` ``(y, x)``."""
+        rings, mean = ring_means(transfer, radius, step)
+        _, squared = ring_means(transfer**2, radius, step)
+        reached = squared > LEAST_TRANSFER**4 * squared.max()
+        smallest = SMALLEST_PARAMETER * float(np.sum(transfer**2, dtype=float) / np.sum(transfer, dtype=float))
+        return cls((radius / step).astype(np.int32), rings, mean, squared, reached, smallest)
+
+    def power(self, half: np.ndarray) -> np.ndarray:
+        """Mean power of a half spectrum over each ring, from every second row; ``(kz, ring)``."""
+        index = self.index[::2].ravel()
+        count = np.maximum(np.bincount(index, minlength=self.radius.size), 1)
+        rows = half[:, ::2].reshape(len(half), -1)
+        sums = [np.bincount(index, row.real**2 + row.imag**2, self.radius.size) for row in rows]
+        return np.stack(sums) / count
+
+
+class Wiener:
     """The set-up for one illumination and field; calling it reconstructs frames.
 
     Args:
-        field: height and width of the frames, camera pixel.
+        field: height and width of the frames, camera pixel, or planes, height and width.
         calibrations: one per orientation: orientation ``a`` is taken from ``calibrations[a]``, which may belong to
             another acquisition (keys ``pattern_vectors, phases, modulation, intensity``).
-        pixel_um: camera pixel, um.
-        na: detection numerical aperture.
-        emission_wavelength_um: emission wavelength, um.
-        ratio: result pixels per camera pixel.
-        pixel_integration: the pixel's own blur is part of the transfer function.
+        lens: the optics; of a stack also what only volumes need.
+        ratio: result pixels per camera pixel along y and x.
     """
 
     def __init__(
-        self,
-        field: tuple[int, int],
-        calibrations: Sequence[Calibration],
-        *,
-        pixel_um: float,
-        na: float,
-        emission_wavelength_um: float,
-        ratio: float,
-        pixel_integration: bool = True,
+        self, field: tuple[int, ...], calibrations: Sequence[Calibration], lens: Lens, *, ratio: float
     ) -> None:
-        self.axes = (padded_axis(field[0], ratio), padded_axis(field[1], ratio))
-        self.pixel_um, self.cutoff = pixel_um, cutoff(na, emission_wavelength_um)
-        self._optics = (na, emission_wavelength_um, pixel_um, pixel_integration)
+        planes, *sides = field if len(field) == 3 else (1, *field)
+        self.axes = (padded_axis(sides[0], ratio), padded_axis(sides[1], ratio))
+        self.lens, self.pixel_um, self.cutoff = lens, lens.pixel_um, lens.cutoff
         self.camera = (self.axes[0].camera, self.axes[1].camera)
         self.fine = (self.axes[0].fine, self.axes[1].fine)
-        self.bin = 1.0 / (np.array(self.camera) * pixel_um)
+        self.bin = 1.0 / (np.array(self.camera) * self.pixel_um)
         self.reach = tuple(
             min(math.ceil(self.cutoff / b) + 1, n // 2 - 1) for b, n in zip(self.bin, self.camera, strict=True)
         )
         self.box = np.ix_(*(np.arange(-r, r + 1) % n for r, n in zip(self.reach, self.camera, strict=True)))
+        orders = len(calibrations[0]["modulation"][0])
+        lengths = [math.hypot(*c["pattern_vectors"][a]) for a, c in enumerate(calibrations)]
+        self.axial = axial_axis(planes, lens.z_step_um or 0.0, lambda n: lens.otf(n, orders, max(lengths)))
+        self.to_axial, self.to_planes = self.axial.forward, self.axial.inverse
         self.separation: list[np.ndarray] = []
         self.bands: list[_Band] = []
-        self.transfer = np.zeros((self.fine[0], self.fine[1] // 2 + 1), np.float32)  # rows from -Nyquist
-        self.otf = self._box_otf(np.zeros(2))
-        self._set_up(calibrations)
+        kz = 2 * self.axial.reach + 1
+        self.transfer = np.zeros((kz, self.fine[0], self.fine[1] // 2 + 1), np.float32)  # rows from -Nyquist
+        self._set_up(calibrations, orders)
+        self.reached = self.transfer > 1e-6 * float(self.transfer.max())
+        self._rings = _Rings.of(self._fine_radius(), float(self.bin.max()), self.transfer)
 
-    def _box_otf(self, shift: np.ndarray) -> np.ndarray:
-        """OTF at ``f + shift`` on the box of frequencies around the origin (shift in cycles/um)."""
+    def _box_otf(self, otf: RadialOtf, order: int, shift: np.ndarray) -> np.ndarray:
+        """OTF ``(kz, y, x)`` at ``f + shift`` on the box of frequencies around the origin (shift in cycles/um)."""
         fy = (np.arange(-self.reach[0], self.reach[0] + 1) * self.bin[0] + shift[0]).astype(np.float32)[:, None]
         fx = (np.arange(-self.reach[1], self.reach[1] + 1) * self.bin[1] + shift[1]).astype(np.float32)[None, :]
-        na, wavelength, pixel, integrate = self._optics
-        return detection_otf(fy, fx, na, wavelength, pixel, integrate).astype(np.float32)
+        found = otf(order, np.hypot(fy, fx))
+        return found * pixel_transfer(fy, fx, self.pixel_um) if self.lens.pixel_integration else found
 
-    def _set_up(self, calibrations: Sequence[Calibration]) -> None:
+    def _set_up(self, calibrations: Sequence[Calibration], orders: int) -> None:
         angles = len(calibrations)
         levels = np.array([np.mean(c["intensity"][a]) for a, c in enumerate(calibrations)])
         # shot noise: an orientation with less light is noisier once its frames are brought to the same scale
@@ -140,32 +218,35 @@ class Wiener2D:
         for a, calibration in enumerate(calibrations):
             phases = np.array(calibration["phases"][a])
             k, modulation = np.array(calibration["pattern_vectors"][a]), calibration["modulation"][a]
-            matrix = separation_matrix(phases, np.array(calibration["intensity"][a]), len(modulation))
-            self.separation.append(matrix.astype(np.complex64))
+            tables = self.lens.otf(self.axial.depth, orders, float(np.hypot(*k))).at_planes(self.axial.indices)
+            matrix = separation_matrix(phases, np.array(calibration["intensity"][a]), orders)
+            self.separation.append(np.concatenate([matrix.real, matrix.imag[1:]]).astype(np.float32))
             noise = np.sum(np.abs(matrix) ** 2, axis=1)
-            self._add(self.transfer, self.weights[a] * self.otf**2, (0, 0))
+            if a == 0:
+                self.zero_gain = self._box_otf(tables, 0, np.zeros(2)).conj()
+            self._add(self.transfer, self.weights[a] * np.abs(self.zero_gain) ** 2, (0, 0))
             for o, m in enumerate(modulation, 1):
                 place = np.rint(o * k / self.bin)
                 rest = o * k - place * self.bin
-                otf = self._box_otf(rest)
+                otf = self._box_otf(tables, o, rest)
                 quiet = float(self.weights[a] * noise[0] / noise[o])
-                gain = (quiet * 0.5 * m) * otf
+                gain = (quiet * 0.5 * m) * otf.conj()
                 self.bands.append(_Band(a, o, self._ramp(rest, place), (-int(place[0]), -int(place[1])), gain))
-                power = (quiet * 0.25 * m * m) * otf**2
+                power = (quiet * 0.25 * m * m) * np.abs(otf) ** 2
                 self._add(self.transfer, power, self.bands[-1].place)
-                self._add(self.transfer, power[::-1, ::-1], (int(place[0]), int(place[1])))
+                self._add(self.transfer, power[::-1, ::-1, ::-1], (int(place[0]), int(place[1])))
 
-    def _ramp(self, rest: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Factors along y and x that undo the part of the vector smaller than a bin; phase 0 at the field's origin."""
+    def _ramp(self, rest: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Factors ``(y, x)`` that undo the part of the vector smaller than a bin; phase 0 at the field's origin."""
         ramps = []
         for i, axis in enumerate(self.axes):
             r = (np.arange(axis.camera) - axis.before) * self.pixel_um
             fixed = np.exp(2j * np.pi * place[i] * axis.before / axis.camera)
             ramps.append((np.exp(-2j * np.pi * rest[i] * r) * fixed).astype(np.complex64))
-        return ramps[0][:, None], ramps[1][None, :]
+        return ramps[0][:, None] * ramps[1][None, :]
 
     def _add(self, half: np.ndarray, box: np.ndarray, centre: tuple[int, int]) -> None:
-        """Add a box of frequencies around ``centre`` to a half spectrum with rows from -Nyquist."""
+        """Add a box of frequencies ``(kz, y, x)`` around ``centre`` to a half spectrum with rows from -Nyquist."""
         (ry, rx), (ny, nx) = self.reach, self.fine
         top, left = max(centre[0] - ry, -ny // 2 + 1), max(centre[1] - rx, 0)
         bottom, right = min(centre[0] + ry, ny // 2 - 1), min(centre[1] + rx, nx // 2 - 1)
@@ -173,138 +254,165 @@ class Wiener2D:
             return
         rows = slice(top - centre[0] + ry, bottom - centre[0] + ry + 1)
         columns = slice(left - centre[1] + rx, right - centre[1] + rx + 1)
-        half[top + ny // 2 : bottom + ny // 2 + 1, left : right + 1] += box[rows, columns]
+        half[:, top + ny // 2 : bottom + ny // 2 + 1, left : right + 1] += box[:, rows, columns]
 
     def __call__(self, frames: np.ndarray, wiener: float | Literal["auto"] = "auto") -> np.ndarray:
         """Reconstruct.
 
         Args:
-            frames: ``(angle, phase, y, x)``, offset removed.
+            frames: ``(angle, phase, y, x)`` or ``(angle, phase, z, y, x)``, offset removed.
             wiener: constant in units of the squared transfer at the origin, or ``auto``: noise over signal power.
 
         Returns:
-            float32 ``(y * ratio, x * ratio)`` on the intensity scale of a camera pixel under mean illumination.
+            float32 ``(y * ratio, x * ratio)``, of a stack ``(z, ...)``, on the intensity scale of a camera pixel
+            under mean illumination.
         """
-        spectrum, half = self.combined(frames)
-        constant = self.noise_to_signal(spectrum, half) if wiener == "auto" else np.float32(wiener)
-        half *= self._filter(constant)
-        half *= np.float32(self.fine[0] * self.fine[1] / (self.camera[0] * self.camera[1]))
-        image = scipy.fft.irfft2(scipy.fft.ifftshift(half, axes=0), s=self.fine, overwrite_x=True, workers=1)
+        noise, half = self.combined(frames)
+        constant = self.noise_to_signal(noise, half) if wiener == "auto" else np.float32(wiener)
+        half *= self._filter(constant, gain=math.prod(self.fine) / math.prod(self.camera))
+        if self.axial.depth > 1:
+            half = np.tensordot(self.to_planes, half, 1)
+        image = scipy.fft.irfft2(half, s=self.fine, overwrite_x=True, workers=1)
+        image[:, 1::2] *= -1  # as the rows of the spectrum begin at -Nyquist
         (y, x) = self.axes
-        return np.ascontiguousarray(image[y.start : y.start + y.size, x.start : x.start + x.size])
+        cut = np.ascontiguousarray(image[:, y.start : y.start + y.size, x.start : x.start + x.size])
+        return cut if frames.ndim == 5 else cut[0]
 
-    def combined(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Spectrum of band 0 (camera grid) and the weighted sum of all bands (half spectrum of the fine grid)."""
-        frames = _continued(_continued(np.asarray(frames, np.float32), self.axes[0], -2), self.axes[1], -1)
+    def combined(self, frames: np.ndarray) -> tuple[float, np.ndarray]:
+        """Noise power of band 0 per bin, and the weighted sum of all bands (half spectrum of the fine grid)."""
+        frames = np.asarray(frames, np.float32)
+        frames = frames if frames.ndim == 5 else frames[:, :, None]
+        frames = _continued(_continued(frames, self.axes[0], -2), self.axes[1], -1)
         half = np.zeros(self.transfer.shape, np.complex64)
-        zero = np.zeros(self.camera, np.float32)
+        zero = np.zeros((self.axial.planes, *self.camera), np.float32)
         for a, images in enumerate(frames):
-            zero += np.tensordot((self.weights[a] * self.separation[a][0].real).astype(np.float32), images, 1)
+            parts = (self.separation[a] @ images.reshape(len(images), -1)).reshape(-1, *zero.shape)
+            zero += np.float32(self.weights[a]) * parts[0]
+            orders = len(parts) // 2
+            for o, band in enumerate(self.bands[a * orders : (a + 1) * orders], 1):
+                ramped = np.empty(zero.shape, np.complex64)
+                ramped.real, ramped.imag = parts[o], parts[o + orders]
+                ramped *= band.ramp
+                box = self._boxed(scipy.fft.fft2(ramped, overwrite_x=True, workers=1))
+                box *= band.gain
+                self._add(half, box, band.place)
+                self._add(half, box[::-1, ::-1, ::-1].conj(), (-band.place[0], -band.place[1]))
         spectrum = scipy.fft.fft2(zero, workers=1)
-        self._add(half, spectrum[self.box] * self.otf, (0, 0))
-        for band in self.bands:
-            ramped = np.tensordot(self.separation[band.angle][band.order], frames[band.angle], 1)
-            ramped *= band.ramp[0]
-            ramped *= band.ramp[1]
-            box = scipy.fft.fft2(ramped, overwrite_x=True, workers=1)[self.box] * band.gain
-            self._add(half, box, band.place)
-            self._add(half, box[::-1, ::-1].conj(), (-band.place[0], -band.place[1]))
-        return spectrum, half
+        self._add(half, self._boxed(spectrum) * self.zero_gain, (0, 0))
+        return self._noise(spectrum), half
 
-    def _filter(self, constant: np.ndarray | np.floating) -> np.ndarray:
-        """What the sum of weighted bands is multiplied with; 1 at the origin once transfer is counted."""
-        transfer = self.transfer
-        reached = transfer > 1e-6 * float(transfer.max())
-        inverse = np.where(reached, 1.0 / np.maximum(transfer + constant, 1e-12), 0).astype(np.float32)
-        origin = (self.fine[0] // 2, 0)
-        return inverse / np.float32(inverse[origin] * transfer[origin])
+    def _boxed(self, spectrum: np.ndarray) -> np.ndarray:
+        """The box ``(kz, y, x)`` around the origin of the spectra ``(z, y, x)`` of planes."""
+        box = spectrum[:, self.box[0], self.box[1]]
+        return box if self.axial.depth == 1 else np.tensordot(self.to_axial, box, 1)
 
-    def noise_to_signal(self, spectrum: np.ndarray, half: np.ndarray) -> np.ndarray:
-        """Noise over signal power on the half spectrum: the Wiener parameter at every frequency.
+    def _noise(self, spectrum: np.ndarray) -> float:
+        """Noise power per bin of band 0 in axial Fourier space: what its planes ``(z, y, x)`` hold beyond the passband.
 
-        The noise is what band 0 holds beyond the passband. The signal is read ring by ring from the weighted sum of
-        all bands, whose power is ``transfer^2 signal + transfer noise``, smoothed as a parabola in log power over log
-        frequency, and continued with its last slope where noise hides it.
-
-        Args:
-            spectrum: band 0, camera grid.
-            half: sum of the weighted bands, half spectrum of the fine grid.
+        Infinite where they hold no structure within it.
         """
-        fy, fx = frequencies(self.camera, self.pixel_um)
-        radius = np.hypot(fy, fx)
-        limit = min(0.98 * self.cutoff, float(np.quantile(radius[::8], 0.97)))
-        power = np.abs(spectrum) ** 2
-        noise = float(power[radius > limit].mean())
+        radius, outside = self._camera_radius
+        power = np.mean(spectrum.real**2 + spectrum.imag**2, axis=0)
+        noise = float(power[outside].mean())
         rings, mean = radial_mean(power, radius, float(self.bin.max()))
         inside = (rings > 0.1 * self.cutoff) & (rings < 0.9 * self.cutoff)
-        structured = (
-            np.count_nonzero(mean[inside] > max(SIGNAL_OVER_NOISE * noise, 1e-10 * power.max())) >= 4
-        )  # not rounding
+        rounding = 1e-10 * float(power.max())
+        structured = np.count_nonzero(mean[inside] > max(SIGNAL_OVER_NOISE * noise, rounding)) >= 4
+        return noise * self.axial.depth if structured else math.inf
+
+    @cached_property
+    def _camera_radius(self) -> tuple[np.ndarray, np.ndarray]:
+        """``|f|`` on the grid of the camera, cycles/um, and where nothing but noise is."""
+        radius = np.hypot(*frequencies(self.camera, self.pixel_um))
+        return radius, radius > min(0.98 * self.cutoff, float(np.quantile(radius[::8], 0.97)))
+
+    def _filter(self, constant: np.ndarray | np.floating, gain: float = 1.0) -> np.ndarray:
+        """What the sum of weighted bands is multiplied with; ``gain`` at the origin once transfer is counted."""
+        inverse = self.transfer + np.float32(1e-12)
+        inverse += constant
+        np.divide(self.reached, inverse, out=inverse)
+        origin = (self.axial.reach, self.fine[0] // 2, 0)
+        inverse *= gain / (inverse[origin] * self.transfer[origin])
+        return inverse
+
+    def noise_to_signal(self, noise: float, half: np.ndarray) -> np.ndarray:
+        """Noise over signal power on the half spectrum: the Wiener parameter at every frequency.
+
+        The signal is read ring by ring from the weighted sum of all bands, whose power is ``transfer^2 signal +
+        transfer noise``, smoothed as a parabola in log power over log frequency (and a slope along kz), and continued
+        with its last slope where noise hides it.
+
+        Args:
+            noise: noise power of band 0 per bin.
+            half: sum of the weighted bands, half spectrum of the fine grid.
+        """
+        unknown = np.full(self.transfer.shape, 1.0, np.float32)
+        if not math.isfinite(noise):  # nothing but noise: only the mean is worth keeping
+            return unknown
+        rings, step = self._rings, float(self.bin.max())
+        power = rings.power(half)
+        usable = (rings.radius > 3 * step) & (rings.radius > 0.1 * self.cutoff) & rings.reached
+        hidden = usable & (power < SIGNAL_OVER_NOISE * noise * rings.transfer)
+        used = usable & (np.cumsum(hidden, axis=1) == 0)  # chance peaks further out would flatten it
+        if used.sum() < 8:
+            return unknown
+        axial = np.abs(np.arange(-self.axial.reach, self.axial.reach + 1.0))
+        kz, ring = np.nonzero(used)
+        log_ring = np.log(rings.radius[ring])
+        terms = [np.ones(ring.size), log_ring, log_ring**2, axial[kz]][: 4 if self.axial.reach else 3]
+        log_signal = np.log((power - noise * rings.transfer)[used] / rings.squared[used])
+        weight = np.sqrt(rings.radius[ring])
+        found = np.linalg.lstsq(np.stack(terms, axis=1) * weight[:, None], log_signal * weight, rcond=None)[0]
+        a, b, c, d = [*found, 0.0][:4]
+        last = log_ring.max()
+        slope = float(np.clip(b + 2 * c * last, -8, 0))
+        f = np.maximum(np.log(rings.radius), log_ring.min())
+        inside = np.minimum(f, last)
+        signal = a + b * inside + c * inside**2 + slope * np.maximum(f - last, 0)
+        constant = noise * np.exp(-signal - min(d, 0.0) * axial[:, None])
+        return np.maximum(constant, rings.smallest).astype(np.float32)[:, rings.index]
+
+    def _fine_radius(self) -> np.ndarray:
+        """``|f|`` along y and x on the half spectrum, cycles/um."""
         fy, fx = rfrequencies(self.fine, self.pixel_um * self.camera[0] / self.fine[0])
-        radius = np.hypot(np.fft.fftshift(fy), fx)
-        step = float(self.bin.max())
-        rings, power = radial_mean(half.real**2 + half.imag**2, radius, step)
-        _, chance = radial_mean(noise * self.transfer, radius, step)
-        _, squared = radial_mean(self.transfer**2, radius, step)
-        used = (rings > 3 * step) & (rings > 0.1 * self.cutoff) & (squared > 0)
-        hidden = used & (power < SIGNAL_OVER_NOISE * chance)
-        used &= np.cumsum(hidden) == 0  # chance peaks further out would flatten it
-        if not structured or used.sum() < 8:  # nothing but noise: only the mean is worth keeping
-            return np.full(radius.shape, 1.0, np.float32)
-        log_ring = np.log(rings[used])
-        log_signal = np.log((power - chance)[used] / squared[used])
-        parabola = np.polynomial.Polynomial.fit(log_ring, log_signal, 2, w=np.sqrt(rings[used]))
-        last = log_ring[-1]
-        slope = float(np.clip(parabola.deriv()(last), -8, 0))
-        f = np.log(np.maximum(radius, rings[used][0]))
-        signal = parabola(np.minimum(f, last)) + slope * np.maximum(f - last, 0)
-        return np.maximum(noise * np.exp(-signal), SMALLEST_PARAMETER).astype(np.float32)
+        return np.hypot(np.fft.fftshift(fy), fx)
 
     def effective_transfer(self, constant: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-        """Radial mean of the transfer from scene to result for a Wiener parameter; (cycles/um, transfer)."""
-        fy, fx = rfrequencies(self.fine, self.pixel_um * self.camera[0] / self.fine[0])
-        radius = np.hypot(np.fft.fftshift(fy), fx)
-        return radial_mean(self.transfer * self._filter(np.asarray(constant)), radius, float(self.bin.max()))
+        """Radial mean of the transfer from scene to result for a Wiener parameter; (cycles/um, transfer).
+
+        Of a stack that at ``kz = 0``.
+        """
+        transfer = (self.transfer * self._filter(np.asarray(constant)))[self.axial.reach]
+        return radial_mean(transfer, self._fine_radius(), float(self.bin.max()))
 
 
 def reconstruct(
     frames: np.ndarray,
     calibrations: Sequence[Calibration],
     *,
-    pixel_um: float,
-    na: float,
-    emission_wavelength_um: float,
     ratio: float = 2.0,
     wiener: float | Literal["auto"] = "auto",
-    pixel_integration: bool = True,
+    **optics: Any,
 ) -> np.ndarray:
-    """Set up :class:`Wiener2D` and reconstruct once; arguments and result as there."""
+    """Set up :class:`Wiener` and reconstruct once; arguments and result as there, ``optics`` those of ``Lens``."""
     if len(calibrations) != len(frames):
         raise DataError(f"{len(frames)} orientations need as many calibrations, got {len(calibrations)}")
-    method = Wiener2D(
-        frames.shape[-2:],
-        calibrations,
-        pixel_um=pixel_um,
-        na=na,
-        emission_wavelength_um=emission_wavelength_um,
-        ratio=ratio,
-        pixel_integration=pixel_integration,
-    )
-    return method(frames, wiener)
+    return Wiener(frames.shape[2:], calibrations, Lens(**optics), ratio=ratio)(frames, wiener)
 
 
 def effective_transfer(
-    frames: np.ndarray, calibrations: Sequence[Calibration], *, wiener: float | Literal["auto"] = "auto", **optics: Any
+    frames: np.ndarray,
+    calibrations: Sequence[Calibration],
+    *,
+    ratio: float = 2.0,
+    wiener: float | Literal["auto"] = "auto",
+    **optics: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Radial mean of the transfer from scene to :func:`reconstruct`'s result; (cycles/um, transfer).
 
-    Args:
-        frames: as for :func:`reconstruct`; only ``auto`` looks at their values.
-        calibrations: as for :func:`reconstruct`.
-        wiener: as for :func:`reconstruct`.
-        **optics: ``pixel_um, na, emission_wavelength_um, ratio, pixel_integration``.
+    Args: as for :func:`reconstruct`; only ``auto`` looks at the values of the frames.
     """
-    method = Wiener2D(frames.shape[-2:], calibrations, **optics)
+    method = Wiener(frames.shape[2:], calibrations, Lens(**optics), ratio=ratio)
     if wiener != "auto":
         return method.effective_transfer(float(wiener))
     return method.effective_transfer(method.noise_to_signal(*method.combined(frames)))
@@ -314,11 +422,11 @@ def widefield(frames: np.ndarray, ratio: float = 2.0) -> np.ndarray:
     """Widefield image of each orientation: mean over its phases, on the grid of the results.
 
     Args:
-        frames: ``(angle, phase, y, x)``, offset removed.
+        frames: ``(angle, phase, y, x)`` or ``(angle, phase, z, y, x)``, offset removed.
         ratio: result pixels per camera pixel.
 
     Returns:
-        float32 ``(angle, y * ratio, x * ratio)``.
+        float32 ``(angle, y * ratio, x * ratio)`` or ``(angle, z, ...)``.
     """
     mean = np.asarray(frames, np.float32).mean(axis=1)
     y, x = (padded_axis(n, ratio) for n in mean.shape[-2:])

@@ -7,6 +7,7 @@ scene wherever both transfer functions reach; everything here is about that over
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,28 +15,54 @@ import numpy as np
 import scipy.fft
 
 from nstm.optics.grids import frequencies
-from nstm.optics.otf import cutoff, detection_otf
+from nstm.optics.lens import Lens
+from nstm.optics.otf import RadialOtf, pixel_transfer
 
 #: Borders are softened over this many pixels; a wider taper throws light away.
 EDGE_PX = 15
 #: Bins beside the found peak that belong to it.
 PEAK_BINS = 5
+#: Frequencies that must hold signal; with fewer there is nothing to compare.
+LEAST_BINS = 200
+#: Transfer down to which band 0 is made flat before it is compared: of a plane, and of a stack.
+FLATTENED = (0.03, 0.3)
+#: Planes of empty space behind a stack, as a share of its planes: its ends do not meet.
+EMPTY_PLANES = 0.5
+#: Transfer of a stack below which nothing is compared, as light from beyond its ends is as strong there; as a share of
+#: the strongest further out than USUAL_FREQUENCY (of the cut-off).
+LEAST_TRANSFER, USUAL_FREQUENCY = 0.2, 0.3
 
 
 @dataclass(frozen=True)
 class Detection:
-    """The detection optics on the grid of the camera."""
+    """The detection optics on the grid of the camera.
+
+    The planes of a stack stand in axial Fourier space: arrays of frequencies are ``(kz, y, x)``, of which only those
+    are kept that order 0 transfers. A single plane has one, ``kz = 0``.
+    """
 
     shape: tuple[int, int]
     pixel_um: float
-    na: float
-    wavelength_um: float
     pixel_integration: bool
+    otf: RadialOtf  # at `axial` only
+    axial: np.ndarray  # indices along kz, FFT order
+    depth: int  # planes of the stack and of the empty space behind it
+    least_transfer: float  # below which nothing is compared
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], lens: Lens, orders: int, pattern_frequency: float) -> Detection:
+        """For frames of ``(z, y, x)``; see :meth:`nstm.optics.lens.Lens.otf`."""
+        depth = shape[0] + math.ceil(EMPTY_PLANES * shape[0]) if shape[0] > 1 else 1
+        otf = lens.otf(depth, orders, pattern_frequency)
+        usual = np.abs(otf.tables[0][:, round(USUAL_FREQUENCY * otf.cutoff / otf.pitch) :])
+        least = LEAST_TRANSFER * float(usual.max()) if depth > 1 else 0.0
+        axial = np.nonzero(usual.max(axis=1) > least)[0]
+        return cls(shape[1:], lens.pixel_um, lens.pixel_integration, otf.at_planes(axial), axial, depth, least)
 
     @property
     def cutoff(self) -> float:
         """``2 NA / lambda``, cycles/um."""
-        return cutoff(self.na, self.wavelength_um)
+        return self.otf.cutoff
 
     @cached_property
     def plain_radius(self) -> np.ndarray:
@@ -47,16 +74,25 @@ class Detection:
         """Pitch of the frequency grid along y and x, cycles/um."""
         return 1.0 / (np.array(self.shape) * self.pixel_um)
 
+    def axial_spectra(self, frames: np.ndarray) -> np.ndarray:
+        """Frames ``(n, z, y, x)`` in axial Fourier space, ``(n, kz, y, x)``; a single plane stays as it is."""
+        if self.depth == 1:
+            return frames
+        wave = np.exp(-2j * np.pi / self.depth * np.outer(self.axial, np.arange(frames.shape[1])))
+        flat = frames.reshape(*frames.shape[:2], -1)
+        return (wave.astype(np.complex64) @ flat).reshape(len(frames), -1, *self.shape)
+
     def transfer(
-        self, shift: np.ndarray | tuple[float, float] = (0.0, 0.0), mask: np.ndarray | None = None
+        self, order: int, shift: np.ndarray | tuple[float, float] = (0.0, 0.0), mask: np.ndarray | None = None
     ) -> np.ndarray:
-        """OTF at ``f - shift`` on the FFT grid or, as a vector, where ``mask`` holds (shift (y, x) in cycles/um)."""
+        """OTF of an order at ``f - shift`` on the FFT grid or, ``(kz, n)``, where ``mask`` holds (cycles/um)."""
         fy, fx = frequencies(self.shape, self.pixel_um)
         fy, fx = fy - np.float32(shift[0]), fx - np.float32(shift[1])
         if mask is not None:
             rows, columns = np.nonzero(mask)
             fy, fx = fy[rows, 0], fx[0, columns]
-        return detection_otf(fy, fx, self.na, self.wavelength_um, self.pixel_um, self.pixel_integration)
+        found = self.otf(order, np.hypot(fy, fx))
+        return found * pixel_transfer(fy, fx, self.pixel_um) if self.pixel_integration else found
 
     def radius(self, shift: np.ndarray | tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
         """``|f - shift|`` on the FFT grid, cycles/um."""
@@ -118,7 +154,7 @@ def noise_covariance(spectra: np.ndarray, radius: np.ndarray, passband: float) -
     Measured beyond the passband, or at the finest frequencies where the camera ends before it.
     """
     limit = min(0.98 * passband, float(np.quantile(radius[:: max(1, radius.shape[0] // 64)], 0.97)))
-    outside = spectra[:, radius > limit]
+    outside = spectra[..., radius > limit].reshape(len(spectra), -1)
     return (outside.conj() @ outside.T).real.astype(float) / outside.shape[1]
 
 
@@ -140,34 +176,56 @@ class Peak:
     ratio_mirrored: float  # power over that at -k: phases that step the other way
 
 
-def _whitened(band: np.ndarray, detection: Detection, noise: float, reference: bool) -> np.ndarray:
-    """Band weighted so that every frequency counts by its signal-to-noise, back in real space."""
+def ring_means(power: np.ndarray, radius: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ring radii and means ``(kz, ring)`` of ``power`` ``(kz, y, x)``."""
+    means = [radial_mean(plane, radius, step) for plane in power]
+    return means[0][0], np.stack([mean for _, mean in means])
+
+
+def on_rings(radius: np.ndarray, rings: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """``values`` ``(kz, ring)`` at ``radius``, interpolated: ``(kz, *radius.shape)``."""
+    return np.stack([np.interp(radius, rings, row) for row in values])
+
+
+def _whitened(band: np.ndarray, order: int, detection: Detection, noise: float) -> np.ndarray:
+    """Band weighted so that every frequency counts by its signal-to-noise.
+
+    Band 0 is divided by its transfer where that is large enough, the others are multiplied by theirs.
+    """
     radius = detection.plain_radius
-    rings, mean = radial_mean(np.abs(band) ** 2, radius, float(detection.bin.max()))
-    if reference:
-        transfer = detection_otf(
-            rings, rings * 0, detection.na, detection.wavelength_um, detection.pixel_um, detection.pixel_integration
-        )
-        gain = np.maximum(mean - noise, 0) / (np.maximum(transfer, 0.03) * np.maximum(mean, 1e-30))
-        weight = np.interp(radius, rings, gain)
+    rings, mean = ring_means(np.abs(band) ** 2, radius, float(detection.bin.max()))
+    if order == 0:
+        transfer = detection.otf(0, rings)
+        if detection.pixel_integration:
+            transfer = transfer * pixel_transfer(rings, rings * 0, detection.pixel_um)
+        flat = transfer.conj() / np.maximum(np.abs(transfer), FLATTENED[detection.depth > 1]) ** 2
+        count = 2 * np.pi * rings * detection.bin.max() / np.prod(detection.bin)
+        gain = np.maximum(mean - noise * (1 + 3 / np.sqrt(count)), 0) * flat / np.maximum(mean, 1e-30)
+        if np.sum(count * (gain != 0)) < LEAST_BINS:  # chance, no structure
+            gain[:] = 0
+        weight = np.stack([np.interp(radius, rings, row) for row in gain])
     else:
-        weight = detection.transfer() / np.maximum(np.interp(radius, rings, mean), 1e-30)
-    weight[radius >= 0.97 * detection.cutoff] = 0
-    return band * weight.astype(np.float32)
+        weight = detection.transfer(order).conj() / np.maximum(on_rings(radius, rings, mean), 1e-30)
+    weight[:, radius >= 0.97 * detection.cutoff] = 0
+    return band * weight.astype(np.float32 if np.isrealobj(weight) else np.complex64)
 
 
 def _match_power(order: np.ndarray, zero: np.ndarray, grid: tuple[int, int], oversample: int) -> np.ndarray:
     """Power of the cross-correlation of two whitened spectra over that of chance, mean 1, FFT order."""
-    p, q = (scipy.fft.ifft2(_embed(s, grid), workers=1) for s in (order, zero))
+    product = np.zeros(grid, np.complex64)
+    for p, q in zip(order, zero, strict=True):
+        here, there = (scipy.fft.ifft2(_embed(s, grid), workers=1) for s in (p, q))
+        product += here * np.conj(there)
     size = (grid[0] * oversample, grid[1] * oversample)
-    spectrum = scipy.fft.fft2(p * np.conj(q), s=size, workers=1)
+    spectrum = scipy.fft.fft2(product, s=size, workers=1)
     found = spectrum.real**2 + spectrum.imag**2
     # chance depends on |k| through the size of the overlap: the geometric mean of a ring does not see a peak
-    logs = np.log(np.maximum(found, np.float32(1e-30)))
     radius = _index_radius(size, (1.0 / grid[0] / oversample, 1.0 / grid[1] / oversample))
     step = 4.0 / max(size)
-    _, mean = radial_mean(logs, radius, step)
-    return found * np.exp(-mean - np.euler_gamma).astype(np.float32)[(radius / step).astype(np.int32)]
+    logs = np.log(np.maximum(found[::4], np.float32(1e-30)))
+    _, mean = radial_mean(logs, radius[::4], step)
+    ring = np.minimum((radius / step).astype(np.int32), mean.size - 1)
+    return found * np.exp(-mean - np.euler_gamma).astype(np.float32)[ring]
 
 
 def _index_radius(shape: tuple[int, int], step: tuple[float, float] | np.ndarray) -> np.ndarray:
@@ -192,7 +250,7 @@ def find_peak(bands: list[np.ndarray], detection: Detection, noise: float, limit
     """Search the pattern vector without a guess.
 
     Args:
-        bands: spectra ``C_0, C_1(, C_2)`` on the FFT grid, separated with the nominal phases.
+        bands: spectra ``C_0, C_1(, C_2)`` ``(kz, y, x)`` on the FFT grid, separated with the nominal phases.
         detection: detection optics.
         noise: noise power per bin of the bands.
         limits: smallest and largest ``|k|`` of the finest order, cycles/um.
@@ -205,10 +263,10 @@ def find_peak(bands: list[np.ndarray], detection: Detection, noise: float, limit
     fine = 1 / detection.pixel_um < 2.05 * limits[1]
     zoom = 2 if fine else 1
     grid = (detection.shape[0] * zoom, detection.shape[1] * zoom)
-    zero = _whitened(bands[0], detection, noise, reference=True)
+    zero = _whitened(bands[0], 0, detection, noise)
     total: np.ndarray | None = None
     for o in range(1, orders + 1):
-        band = _whitened(bands[o], detection, noise, reference=False)
+        band = _whitened(bands[o], o, detection, noise)
         # samples of half a bin in the vector of order 1: the finest order needs none between its bins
         oversample = 2 if o == 1 else 1
         power = _match_power(band, zero, grid, oversample)

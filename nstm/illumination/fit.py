@@ -19,7 +19,8 @@ from nstm.illumination.bands import (
     Detection,
     noise_covariance,
     nominal_phases,
-    radial_mean,
+    on_rings,
+    ring_means,
     separation_matrix,
     soft_edges,
 )
@@ -29,6 +30,8 @@ PHASE_PRIOR_RAD = 0.2
 INTENSITY_PRIOR = 0.02
 #: Transfer functions are never known better than this: no frequency counts for more.
 MODEL_ERROR = 0.2
+#: Modulation by which frequencies are weighted.
+USUAL_MODULATION = 0.7
 #: Frequencies nearer to a band's centre than this share of the cut-off are not used: haze is there.
 CENTRE = 0.04
 
@@ -39,7 +42,6 @@ class Overlap:
 
     gram: np.ndarray  # complex (2 frames, 2 frames), u then v, noise included
     noise: np.ndarray  # (2 frames, 2 frames), what the noise alone adds to it on average
-    bins: int
 
     def error(self, weights_order: np.ndarray, weights_zero: np.ndarray, modulation: float) -> float:
         """Squared error in units of the noise, expectation of the noise taken off."""
@@ -54,6 +56,22 @@ class Overlap:
         order = (weights_order.conj() @ g[:n, :n] @ weights_order).real
         zero = (weights_zero.conj() @ g[n:, n:] @ weights_zero).real
         return complex(cross), float(order), float(zero)
+
+    def balanced_modulation(self, weights_order: np.ndarray, weights_zero: np.ndarray) -> float:
+        """Modulation by total least squares with equal relative errors in both bands, known noise taken off.
+
+        Where noise is all there is, what is left of the powers says nothing: as the share of the noise grows, the
+        regression on band 0 takes over, which only needs the noise of one band.
+        """
+        n = weights_order.size
+        cross, order, zero = self.products(weights_order, weights_zero)
+        noise_order = float((weights_order.conj() @ self.noise[:n, :n] @ weights_order).real)
+        noise_zero = float((weights_zero.conj() @ self.noise[n:, n:] @ weights_zero).real)
+        clean_order, clean_zero = max(order - noise_order, 0.0), max(zero - noise_zero, 0.05 * zero, 1e-30)
+        regression = 2 * abs(cross) / clean_zero
+        balanced = 2 * float(np.sqrt(clean_order / clean_zero))
+        signal = clean_order / max(order, 1e-30) * clean_zero / max(zero, 1e-30)
+        return regression + signal * max(balanced - regression, 0.0)
 
 
 @dataclass(frozen=True)
@@ -72,20 +90,22 @@ class Orientation:
     """The frames of one orientation, prepared once."""
 
     def __init__(self, frames: np.ndarray, detection: Detection, orders: int, intensity: np.ndarray) -> None:
+        """Bind frames ``(phase, z, y, x)`` and their relative intensity ``(phase,)``."""
         self.detection, self.orders = detection, orders
-        self.level = float(frames.mean(dtype=np.float64))
         self.intensity = intensity
-        self.frames = frames * soft_edges(detection.shape)
+        # without its mean, the shape of the field does not leak into the bands
+        flat = frames - frames.mean(dtype=np.float64) * intensity[:, None, None, None]
+        self.frames = detection.axial_spectra(flat.astype(np.float32) * soft_edges(detection.shape))
         self.spectra = scipy.fft.fft2(self.frames, workers=1)
         radius = detection.plain_radius
         self.noise = noise_covariance(self.spectra, radius, detection.cutoff)
         self.nominal = nominal_phases(frames.shape[0])
         self.matrix = separation_matrix(self.nominal, self.intensity, orders)
-        rings, power = radial_mean(np.abs(self.bands()[0]) ** 2, radius, float(detection.bin.max()))
+        rings, power = ring_means(np.abs(self.bands()[0]) ** 2, radius, float(detection.bin.max()))
         self.rings, self.power = rings, np.maximum(power - self.band_noise(0), 0)
 
     def bands(self) -> list[np.ndarray]:
-        """Spectra of the bands with the present separation."""
+        """Spectra ``(kz, y, x)`` of the bands with the present separation."""
         return list(np.tensordot(self.matrix.astype(np.complex64), self.spectra, 1))
 
     def band_noise(self, order: int) -> float:
@@ -96,7 +116,8 @@ class Orientation:
     def weights(
         self, k: np.ndarray, order: int, modulation: float, at_zero: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Mask of the overlap and, inside it, ``OTF(f - o k)``, ``OTF(f)`` and the weight of each frequency.
+        """Mask ``(y, x)`` of the overlap and, inside it, ``(kz, n)``: the OTF of order 0 at ``f - o k``, that of the
+        order at ``f``, and the weight of each frequency.
 
         ``f`` runs over the grid of the order's band, or (``at_zero``) ``f - o k`` over the grid of band 0.
         """
@@ -105,15 +126,17 @@ class Orientation:
         radius_near, radius_far = detection.radius(near), detection.radius(far)
         limit, centre = 0.97 * detection.cutoff, max(CENTRE * detection.cutoff, 2.5 * float(detection.bin.max()))
         mask = (radius_near < limit) & (radius_far < limit) & (radius_far > centre) & (radius_near > centre)
-        here, there = detection.transfer(near, mask), detection.transfer(far, mask)
-        object_power = np.interp(radius_far[mask], self.rings, self.power)  # |OTF S|^2 at f - o k
+        here, there = detection.transfer(order, near, mask), detection.transfer(0, far, mask)
+        object_power = on_rings(radius_far[mask], self.rings, self.power)  # |OTF S|^2 at f - o k
         half = 0.5 * max(modulation, 0.2)
+        here2, there2 = np.abs(here) ** 2, np.abs(there) ** 2
         variance = (
-            self.band_noise(order) * there**2
-            + half**2 * self.band_noise(0) * here**2
-            + (MODEL_ERROR * half * here) ** 2 * object_power
+            self.band_noise(order) * there2
+            + half**2 * self.band_noise(0) * here2
+            + (MODEL_ERROR * half) ** 2 * here2 * object_power
         )
-        return mask, there, here, (1.0 / np.maximum(variance, 1e-30)).astype(np.float32)
+        reached = np.minimum(here2, there2) >= detection.least_transfer**2
+        return mask, there, here, (reached / np.maximum(variance, 1e-30)).astype(np.float32)
 
     def refine(self, k: np.ndarray, modulation: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
         """Vector that raises the likelihood most: zoomed DFTs by matrix products, then a parabola."""
@@ -124,12 +147,13 @@ class Orientation:
             # the weight is split evenly: a slope of it on one band alone would pull the vector along the slope
             for band, at_zero in ((bands[o], False), (bands[0], True)):
                 mask, there, here, weight = self.weights(k, o, modulation[o - 1], at_zero)
-                weighted = np.zeros(self.detection.shape, np.complex64)
-                weighted[mask] = band[mask] * np.sqrt(there * here * weight)
+                turned = there if band is not bands[0] else here
+                weighted = np.zeros(band.shape, np.complex64)
+                weighted[:, mask] = band[:, mask] * np.sqrt(np.abs(there * here) * weight) * _direction(turned)
                 pair.append(scipy.fft.ifft2(weighted, workers=1))
-            at = np.interp(self.detection.plain_radius[mask], self.rings, self.power)
-            products.append((o, pair[0] * np.conj(pair[1])))
-            energies.append(float(np.sum(at * here**2 * weight)))
+            at = on_rings(self.detection.plain_radius[mask], self.rings, self.power)
+            products.append((o, np.sum(pair[0] * np.conj(pair[1]), axis=0)))
+            energies.append(float(np.sum(at * np.abs(here) ** 2 * weight)))
         for step in steps:
             k = self._climb(k, step, products, energies)
         return k
@@ -154,13 +178,13 @@ class Orientation:
         mask, there, here, weight = self.weights(k, order, modulation)
         wy, wx = self.detection.wave(order * k)
         root = np.sqrt(weight)
-        shifted = np.stack([scipy.fft.fft2(f * wy * wx, workers=1)[mask] for f in self.frames])
-        samples = np.concatenate([self.spectra[:, mask] * (there * root), shifted * (here * root)])
-        shares = [np.sum(there**2 * weight), np.sum(here**2 * weight)]
+        shifted = np.stack([scipy.fft.fft2(f * wy * wx, workers=1)[:, mask] for f in self.frames])
+        samples = np.concatenate([self.spectra[..., mask] * (there * root), shifted * (here * root)])
+        samples = samples.reshape(len(samples), -1)
+        shares = [np.sum(np.abs(there) ** 2 * weight), np.sum(np.abs(here) ** 2 * weight)]
         return Overlap(
             gram=(samples.conj() @ samples.T).astype(complex),
             noise=np.kron(np.diag(shares), self.noise),
-            bins=int(mask.sum()),
         )
 
     def fit(self, k: np.ndarray, refine: bool = True, fit_phases: bool = True) -> OrientationFit:
@@ -171,15 +195,15 @@ class Orientation:
             refine: improve ``k``; otherwise it is taken as it is.
             fit_phases: allow phases and intensities that deviate from equal steps and from the trend.
         """
-        modulation = np.full(self.orders, 0.7)
-        overlaps: list[Overlap] = []
-        phases, intensity, fitted = self.nominal, self.intensity, False
-        for steps in ((0.5, 0.2, 0.05), (0.1, 0.03)):
-            if refine:
-                k = self.refine(k, modulation, steps)
-            overlaps = [self.overlap(k, o, modulation[o - 1]) for o in range(1, self.orders + 1)]
-            phases, modulation, intensity, fitted = self._parameters(overlaps, fit_phases)
-            self.matrix = separation_matrix(phases, intensity, self.orders)
+        if refine:
+            k = self.refine(k, np.full(self.orders, USUAL_MODULATION), (0.5, 0.2, 0.05, 0.02))
+        overlaps = [self.overlap(k, o, USUAL_MODULATION) for o in range(1, self.orders + 1)]
+        phases, _, intensity, fitted = self._parameters(overlaps, fit_phases)
+        self.matrix = separation_matrix(phases, intensity, self.orders)
+        # borders, ends of a stack and errors of the transfer function err in both bands alike
+        modulation = np.array(
+            [v.balanced_modulation(self.matrix[o], self.matrix[0]) for o, v in enumerate(overlaps, 1)]
+        )
         correlation = []
         for o, overlap in enumerate(overlaps, 1):
             cross, a, b = overlap.products(self.matrix[o], self.matrix[0])
@@ -204,8 +228,8 @@ class Orientation:
             deviation = x[:n] - x[:n].mean()
             return error + float(deviation @ deviation + x[n : 2 * n] @ x[n : 2 * n])
 
-        first = np.concatenate([np.zeros(2 * n), np.clip(modulation, 0.05, 1.2)])
-        bounds = [(-6, 6)] * n + [(-4, 4)] * n + [(0.0, 1.5)] * self.orders
+        first = np.concatenate([np.zeros(2 * n), np.clip(modulation, 0.05, 1.7)])
+        bounds = [(-6, 6)] * n + [(-4, 4)] * n + [(0.0, 2.0)] * self.orders
         options = {"maxiter": 25, "maxfun": 40 * first.size, "ftol": 1e-6, "gtol": 0.02}
         found = scipy.optimize.minimize(cost, first, method="L-BFGS-B", bounds=bounds, options=options)
         if cost(first) - found.fun > 5.0 * (2 * n - 2):  # chance explains one unit per parameter, the sample some more
@@ -226,6 +250,13 @@ class Orientation:
         trial = np.linspace(-np.pi, np.pi, 720, endpoint=False)
         match = sum((np.exp(-1j * o * trial) * c).real for o, c in enumerate(crosses, 1))
         return self.nominal + trial[int(np.argmax(match))], np.array(modulation)
+
+
+def _direction(transfer: np.ndarray) -> np.ndarray:
+    """Factor of modulus 1 with the phase of a transfer function; its sign where it is real."""
+    if np.isrealobj(transfer):
+        return np.where(transfer < 0, np.float32(-1), np.float32(1))
+    return np.exp(1j * np.angle(transfer)).astype(np.complex64)
 
 
 def _vertex(values: np.ndarray, i: int) -> float:

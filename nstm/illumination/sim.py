@@ -29,17 +29,25 @@ from nstm.acquisition import DataError
 from nstm.illumination.bands import Detection, Peak, find_peak, nominal_phases
 from nstm.illumination.consensus import consensus, with_consensus
 from nstm.illumination.fit import Orientation, OrientationFit
+from nstm.optics.lens import Lens
 
 __all__ = ["consensus", "estimate", "with_consensus"]
 
 #: Pattern frequencies that are searched, finest order, in units of the detection cut-off. Excitation is shorter
 #: than emission, so a two-beam pattern through the same objective may lie beyond the cut-off.
 SEARCH = (0.3, 1.3)
+#: Frequency of the finest pattern, in the same units, by which it is looked for in a stack.
+GUESS = 0.85
 #: Chance matches of noise, and of a moving sample without a pattern, reach strength 30 or ratio 1.8 in 150 trials,
 #: never both; a pattern that can be used has a strength of some hundred.
 FAIL_STRENGTH, WARN_STRENGTH = 30.0, 60.0
 FAIL_RATIO, WARN_RATIO = 1.5, 2.5
-FAIL_MODULATION, WARN_MODULATION, HIGH_MODULATION = 0.05, 0.2, 1.2
+#: Correlation of all orders with band 0 that leaves no doubt: without a pattern it stays below 0.5.
+CLEAR_CORRELATION = 0.7
+FAIL_MODULATION, WARN_MODULATION = 0.05, 0.2
+#: Modulation of each order above which something is wrong. Light reaches 1, order 1 of three beams sqrt(2): beams of
+#: amplitudes 1, x, 1 give ``x^2 + 2 + 4 x cos + 2 cos`` (Gustafsson et al., Biophys. J. 94, 4957, 2008).
+HIGH_MODULATION = {1: (1.2,), 2: (1.7, 1.2)}
 #: Vectors of the orientations of one instrument have nearly the same length.
 LENGTH_SPREAD = 0.06
 #: Scatter of the frames' means about one rate of bleaching above which the light itself flickers (relative).
@@ -51,28 +59,22 @@ Reason = dict[str, str]
 def estimate(
     frames: np.ndarray,
     *,
-    pixel_um: float,
-    na: float,
-    emission_wavelength_um: float,
     beams: int,
-    pixel_integration: bool = True,
     pattern_vectors: Sequence[Sequence[float]] | None = None,
     fit_phases: bool = True,
+    **optics: Any,
 ) -> dict[str, Any]:
-    """Estimate the illumination of one acquisition of a single plane; no guess is needed.
+    """Estimate the illumination of one acquisition of a plane or a stack; no guess is needed.
 
     Band separation and the match of the bands follow Gustafsson (2000), weighting and fit see
     :mod:`nstm.illumination.bands` and :mod:`nstm.illumination.fit`.
 
     Args:
-        frames: ``(angle, phase, y, x)``, counts with the camera offset removed.
-        pixel_um: camera pixel in the sample, um.
-        na: detection numerical aperture.
-        emission_wavelength_um: emission wavelength (vacuum), um.
+        frames: ``(angle, phase, y, x)`` or ``(angle, phase, z, y, x)``, counts with the camera offset removed.
         beams: 2 (one order) or 3 (two orders, the second at twice the vector).
-        pixel_integration: the pixel's own blur is part of the transfer function.
         pattern_vectors: known vectors ``[ky, kx]`` (cycles/um, order 1); given, they are not searched nor refined.
         fit_phases: False keeps equal phase steps and the intensities of the frame means.
+        **optics: of :class:`nstm.optics.lens.Lens`; of a stack also what only volumes need.
 
     Returns:
         The calibration (see the module). A pattern that is not found is reported as such: its numbers stand as
@@ -82,20 +84,20 @@ def estimate(
         DataError: the shape or the values of ``frames`` do not allow an estimate.
     """
     frames = _checked(frames, beams)
-    detection = Detection(frames.shape[-2:], pixel_um, na, emission_wavelength_um, pixel_integration)
-    orders = beams - 1
+    orders, lens = beams - 1, Lens(**optics)
+    detection = Detection.of(frames.shape[-3:], lens, orders, GUESS * lens.cutoff / orders)
     overall = float(frames.mean(dtype=np.float64))
-    trend = _trend(frames.mean(axis=(-2, -1), dtype=np.float64))
+    trend = _trend(frames.mean(axis=(-3, -2, -1), dtype=np.float64))
     rows: list[dict[str, Any]] = []
     reasons: list[Reason] = []
     for angle, images in enumerate(frames):
-        means = images.mean(axis=(-2, -1), dtype=np.float64)
+        means = images.mean(axis=(-3, -2, -1), dtype=np.float64)
         if means.min() <= 0 or overall <= 0:
             rows.append(_dark_row(images.shape[0], orders))
             found = [_reason("fail", "dark", f"orientation {angle}: {_DARK}")]
         else:
             known = None if pattern_vectors is None else np.asarray(pattern_vectors[angle], float)
-            row, peak = _orientation(images, detection, orders, trend[angle], known, fit_phases)
+            row, peak = _orientation(images, detection, lens, orders, trend[angle], known, fit_phases)
             row["intensity"] = [float(v) for v in np.array(row["intensity"]) * means.mean() / overall]
             rows.append(row)
             found = _judge(angle, row, peak)
@@ -110,7 +112,7 @@ def estimate(
         "reasons": reasons,
         **calibration,
         "beams": beams,
-        "field_um": [float(n * pixel_um) for n in detection.shape],
+        "field_um": [float(n * lens.pixel_um) for n in detection.shape],
         "cutoff_per_um": detection.cutoff,
     }
 
@@ -124,8 +126,8 @@ _DARK = (
 def _checked(frames: np.ndarray, beams: int) -> np.ndarray:
     if beams not in (2, 3):
         raise DataError(f"beams is {beams}, allowed: 2 or 3")
-    if frames.ndim != 4:
-        raise DataError(f"frames have shape {frames.shape}, expected (angle, phase, y, x) of a single plane")
+    if frames.ndim not in (4, 5):
+        raise DataError(f"frames have shape {frames.shape}, expected (angle, phase, y, x) or (angle, phase, z, y, x)")
     needed = 2 * beams - 1
     if frames.shape[1] < needed:
         raise DataError(
@@ -136,7 +138,7 @@ def _checked(frames: np.ndarray, beams: int) -> np.ndarray:
     frames = np.asarray(frames, np.float32)
     if not np.all(np.isfinite(frames)):
         raise DataError("frames hold NaN or infinity: remove or repair those frames first")
-    return frames
+    return frames if frames.ndim == 5 else frames[:, :, None]
 
 
 def _trend(means: np.ndarray) -> np.ndarray:
@@ -158,6 +160,7 @@ def _trend(means: np.ndarray) -> np.ndarray:
 def _orientation(
     images: np.ndarray,
     detection: Detection,
+    lens: Lens,
     orders: int,
     intensity: np.ndarray,
     known: np.ndarray | None,
@@ -167,9 +170,11 @@ def _orientation(
     prepared = Orientation(images, detection, orders, intensity)
     peak = None
     if known is None:
-        limits = (SEARCH[0] * detection.cutoff, SEARCH[1] * detection.cutoff)
+        limits = (SEARCH[0] * detection.cutoff, min(SEARCH[1] * detection.cutoff, lens.finest_pattern))
         peak = find_peak(prepared.bands(), detection, prepared.band_noise(0), limits)
         known = peak.k
+    if images.shape[-3] > 1:
+        prepared.detection = Detection.of(images.shape[-3:], lens, orders, float(np.hypot(*known)))
     fit = prepared.fit(known, refine=peak is not None, fit_phases=fit_phases)
     return _row(fit, peak, orders), peak
 
@@ -226,7 +231,8 @@ def _judge(angle: int, row: dict[str, Any], peak: Peak | None) -> list[Reason]:
                     "frames.order, pixel_um, na, emission_wavelength_um or beams",
                 )
             ]
-        if strength < WARN_STRENGTH or ratio < WARN_RATIO:
+        clear = min(row["overlap_correlation"]) > CLEAR_CORRELATION
+        if not clear and (strength < WARN_STRENGTH or ratio < WARN_RATIO):
             return [
                 _reason(
                     "warn",
@@ -269,7 +275,7 @@ def _judge_modulation(name: str, row: dict[str, Any]) -> list[Reason]:
                     "(out-of-focus light, misalignment, or motion during the exposure)",
                 )
             )
-        elif m > HIGH_MODULATION:
+        elif m > HIGH_MODULATION[len(row["modulation"])][order - 1]:
             found.append(
                 _reason(
                     "warn",

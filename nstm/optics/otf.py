@@ -1,10 +1,14 @@
-"""Incoherent transfer functions of objective and camera, in two dimensions."""
+"""Incoherent transfer functions of objective and camera, in two dimensions, and tables of them for all orders."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+#: Samples of a table along the radius, up to the cut-off.
+_TABLE_SAMPLES = 2048
 
 
 def cutoff(na: float, wavelength_um: float) -> float:
@@ -40,10 +44,37 @@ def pixel_transfer(fy: Any, fx: Any, pixel_um: float) -> Any:
     return xp.sinc(fy * pixel_um) * xp.sinc(fx * pixel_um)
 
 
-def detection_otf(
-    fy: Any, fx: Any, na: float, wavelength_um: float, pixel_um: float, pixel_integration: bool = True
-) -> Any:
-    """Objective and camera pixel together at frequencies ``fy``, ``fx`` (cycles/um, broadcastable)."""
-    xp = fy.__array_namespace__() if hasattr(fy, "__array_namespace__") else np
-    otf = incoherent_otf(xp.sqrt(fy * fy + fx * fx), na, wavelength_um)
-    return otf * pixel_transfer(fy, fx, pixel_um) if pixel_integration else otf
+@dataclass(frozen=True)
+class RadialOtf:
+    """Transfer functions of the orders of a pattern, symmetric about the optical axis.
+
+    Attributes:
+        tables: ``(order, kz, kr)``, real or complex, 1 at the origin of order 0; ``kz`` in FFT order.
+        pitch: distance of the samples along ``kr``, cycles/um; the first is at 0, beyond the last there is nothing.
+        cutoff: highest lateral frequency, cycles/um.
+    """
+
+    tables: np.ndarray
+    pitch: float
+    cutoff: float
+
+    def __call__(self, order: int, radius: np.ndarray) -> np.ndarray:
+        """Transfer ``(kz, *radius.shape)`` of an order at lateral frequencies, cycles/um."""
+        table = self.tables[order]
+        padded = np.concatenate([table, np.zeros((len(table), 2), table.dtype)], axis=1)
+        place = np.minimum(radius * np.float32(1 / self.pitch), np.float32(table.shape[1]))
+        low = place.astype(np.int32)
+        part = place - low
+        return padded[:, low] * (1 - part) + padded[:, low + 1] * part
+
+    def at_planes(self, planes: np.ndarray) -> RadialOtf:
+        """The tables of some indices along ``kz``."""
+        return RadialOtf(self.tables[:, planes], self.pitch, self.cutoff)
+
+
+def flat_otf(na: float, wavelength_um: float, orders: int) -> RadialOtf:
+    """Table of :func:`incoherent_otf`, the same for order 0 to ``orders``: a single plane sees no axial pattern."""
+    highest = cutoff(na, wavelength_um)
+    radius = np.linspace(0, highest, _TABLE_SAMPLES + 1)
+    table = incoherent_otf(radius, na, wavelength_um).astype(np.float32)
+    return RadialOtf(np.tile(table, (orders + 1, 1, 1)), highest / _TABLE_SAMPLES, highest)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy.fft import fft, fft2, fftshift, ifftshift
+
+from nstm.optics.otf import RadialOtf, cutoff
 
 #: Samples of the pupil's grid along a side; twice as many as the pupil has, so that its square is not wrapped.
 _SIDE = 256
@@ -28,8 +31,8 @@ def axial_frequency(pattern_frequency: float, index: float, wavelength_um: float
     return index / wavelength_um * (1 - math.sqrt(1 - sine**2))
 
 
-def volume_transfer(
-    radius: np.ndarray,
+def volume_otf(
+    orders: int,
     planes: int,
     z_step_um: float,
     *,
@@ -37,37 +40,56 @@ def volume_transfer(
     index: float,
     wavelength_um: float,
     axial: float = 0.0,
-) -> np.ndarray:
-    """Transfer function ``(kz, *radius.shape)`` of an aberration-free objective, 1 at the origin for ``axial = 0``.
+) -> RadialOtf:
+    """Tables of an aberration-free objective for order 0 to ``orders``; of three beams order 1 has the axial pattern.
 
     Scalar high-NA pupil with the sine condition: ``h(z) = |F^-1 P a exp(2 pi i z kz)|^2``,
     ``kz = sqrt((n/lambda)^2 - f^2)``, ``a = cos(theta)^(-1/2)``; an axial pattern that rests in
     the focal plane makes it ``FFT_z(h cos(2 pi axial z))`` (Gustafsson 2008).
 
     Args:
-        radius: lateral frequencies, cycles/um, any shape.
+        orders: 1 (two beams) or 2 (three beams).
         planes: planes of the volume, padding included.
         z_step_um: their distance, um.
         na: detection numerical aperture.
         index: refractive index of the immersion.
         wavelength_um: emission wavelength (vacuum), um.
-        axial: axial frequency of the pattern, cycles/um; 0: none.
+        axial: axial frequency of the pattern, cycles/um, used where ``orders`` is 2.
 
     Returns:
-        Real float32, FFT order along ``kz``: the point spread function is symmetric in z.
+        Real tables: the point spread function is symmetric in z.
     """
+    lens = (planes, z_step_um, na, index, wavelength_um)
+    plain, pitch = _axial_table(*lens, 0.0)
+    tables = [plain] * (orders + 1)
+    if orders == 2:
+        tables[1], _ = _axial_table(*lens, axial)
+    return RadialOtf(np.stack(tables).astype(np.float32), pitch, cutoff(na, wavelength_um))
+
+
+def _axial_table(
+    planes: int, z_step_um: float, na: float, index: float, wavelength_um: float, axial: float
+) -> tuple[np.ndarray, float]:
+    """Transfer ``(kz, kr)`` and its pitch along ``kr``, cycles/um."""
+    spread, pitch = _spread(planes, z_step_um, na, index, wavelength_um)
+    z = np.fft.fftfreq(planes, 1 / planes) * z_step_um
+    table = fft(spread * np.cos(2 * np.pi * axial * z)[:, None], axis=0).real / spread[:, 0].sum()
+    return table, pitch
+
+
+@lru_cache(maxsize=8)
+def _spread(planes: int, z_step_um: float, na: float, index: float, wavelength_um: float) -> tuple[np.ndarray, float]:
+    """Lateral transfer of each plane out of focus ``(z, kr)``, FFT order, and the pitch of ``kr``, cycles/um."""
     # the pupil fills half of the grid, so the transfer function just fits
-    pitch = 4 * na / wavelength_um / _SIDE  # cycles/um per sample
+    pitch = 4 * na / wavelength_um / _SIDE
     f = (np.arange(_SIDE) - _SIDE // 2) * pitch
     f2 = f[:, None] ** 2 + f[None, :] ** 2
     soft = np.clip((na / wavelength_um - np.sqrt(f2)) / pitch + 0.5, 0, 1)  # the edge of the pupil, a sample wide
     cosine = np.sqrt(np.maximum(1 - f2 * (wavelength_um / index) ** 2, 1e-6))
-    z = np.fft.fftfreq(planes, 1 / planes) * z_step_um
-    spread = np.empty((planes, _SIDE // 2))  # transfer of each plane out of focus
-    for i, depth in enumerate(z):
+    spread = np.empty((planes, _SIDE // 2))
+    for plane in range(planes // 2 + 1):  # the same on both sides of the focus
+        depth = plane * z_step_um
         phase = np.exp(2j * np.pi * depth * index / wavelength_um * cosine)
         intensity = np.abs(fft2(ifftshift(soft / np.sqrt(cosine) * phase))) ** 2
-        spread[i] = fftshift(fft2(intensity))[_SIDE // 2, _SIDE // 2 :].real
-    table = fft(spread * np.cos(2 * np.pi * axial * z)[:, None], axis=0).real / spread[:, 0].sum()
-    at = np.arange(_SIDE // 2) * pitch
-    return np.stack([np.interp(radius, at, row, right=0.0) for row in table]).astype(np.float32)
+        spread[plane] = spread[-plane] = fftshift(fft2(intensity))[_SIDE // 2, _SIDE // 2 :].real
+    return spread, pitch

@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from nstm.pipeline.experiment import ExperimentConfig
 from nstm.pipeline.sheet import SampleRow
+from nstm.pipeline.study_runs import Studies
 from nstm.settings import OVERRIDABLE, SECTIONS, SystemSettings
 from nstm.systems.base import registered
 
@@ -80,7 +81,8 @@ def readme() -> str:
         other = ", ".join(f"`{key}: {value}`" for key, value in _flat(registered()[kind].fit_defaults))
         if other:
             parts.append(f"Defaults of `reconstruction` for this kind: {other}.\n")
-    for name, model in SECTIONS.items():
+    sections: dict[str, type[BaseModel]] = {**SECTIONS, "studies": Studies}
+    for name, model in sections.items():
         note = " A system may override single keys of it." if name in OVERRIDABLE else ""
         parts.append(f"## `{name}`\n\n{_sentence(model)}{note}\n")
         parts.append(_table("key", _rows(model)))

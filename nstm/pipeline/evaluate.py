@@ -16,7 +16,7 @@ from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw, open_timelapse
 from nstm.metrics import frc_resolution_um, psnr_equalised, psnr_plain, ring_equalise, ssim
 from nstm.pipeline.experiment import Stage
-from nstm.quality.reasons import Reason, reason, status_of
+from nstm.quality.reasons import Reason, counted, reason, status_of
 from nstm.quality.trust import verdict, verdict_of_sample
 
 SCHEMA = 1
@@ -75,9 +75,31 @@ def run_evaluate(
         },
     )
     entries = [verdict(record) for record in records]
-    reasons = [*verdict_of_sample(entries)[1], *unusable]
+    asked = unanswered(params.get("reconstruction", {}), len(records))
+    reasons = [*verdict_of_sample(entries)[1], *asked, *unusable]
     trust = {"schema": SCHEMA, "sample": stage.sample.sample, "status": status_of(reasons), "reasons": reasons}
     write_json(out_trust, {**trust, "acquisitions": entries})
+
+
+def unanswered(reconstruction: Mapping[str, Any], acquisitions: int) -> list[Reason]:
+    """Lists of acquisitions in the config of which this sample has none.
+
+    One list may serve samples of different lengths, and the length of a sample is known only when its file has been
+    read: so it is a warning of the sample and no error of the config.
+    """
+    what = {"held_out": "no frames were held out", "static": "nothing was fitted at rest"}
+    return [
+        reason(
+            "warn",
+            key,
+            f"reconstruction.{key} names acquisition(s) {counted(reconstruction[key])}, but this sample has "
+            f"{acquisitions}, counted from 0: {result}",
+        )
+        for key, result in what.items()
+        if isinstance(reconstruction.get(key), list)
+        and reconstruction[key]
+        and min(reconstruction[key]) >= acquisitions
+    ]
 
 
 def acquisition_records(job_stores: Sequence[str | Path]) -> list[dict[str, Any]]:

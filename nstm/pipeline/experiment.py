@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from nstm.acquisition import DataError
 from nstm.pipeline.problems import closest, lines_of, refuse, shown
 from nstm.pipeline.sheet import SampleRow, read_sheet, resolve
+from nstm.pipeline.study_runs import Studies
 from nstm.settings import (
     OVERRIDABLE,
     SECTIONS,
@@ -37,10 +38,10 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 1,
     "illumination": 1,
-    "reconstruct": 2,
+    "reconstruct": 3,
     "conventional": 1,
     "assemble": 1,
-    "evaluate": 1,
+    "evaluate": 2,
     "movie": 1,
     "report": 1,
 }
@@ -68,6 +69,7 @@ class ExperimentConfig(Section):
     movie: Annotated[Movie, Field(description="the side-by-side movie")] = Movie()
     report: Annotated[Report, Field(description="the page of the experiment")] = Report()
     keep: Annotated[Keep, Field(description="what stays on disk when a sample is finished")] = Keep()
+    studies: Annotated[Studies, Field(description="the paper's studies, `snakemake studies`")] = Studies()
 
 
 S = TypeVar("S", bound=Section)
@@ -207,6 +209,8 @@ class Experiment:
             params["reconstruction"] = reconstruction.model_dump(mode="json", exclude={"acquisitions_per_job"})
             if first is not None and last is not None:
                 _restrict(params["reconstruction"], range(first, last + 1))
+        if stage == "evaluate":
+            params["reconstruction"] = {"held_out": reconstruction.held_out, "static": reconstruction.static}
         if stage in ("conventional", "assemble"):
             params["reconstruction"] = {"output_times": reconstruction.output_times}
         if stage in ("conventional", "movie"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -19,117 +19,163 @@ from nstm.io.jsonfile import read_json
 from nstm.io.store import open_raw, replace_whole
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
+from nstm.pipeline.progress import Progress, until_terminated
+from nstm.pipeline.record import noise_units, record_of, spread_of
 from nstm.pipeline.timeaxis import time_axis
 from nstm.settings import Reconstruction
 from nstm.systems.base import Calibration, ImagingSystem
 
+if TYPE_CHECKING:
+    from nstm.spacetime.result import Fit
+    from nstm.spacetime.tiles import Tiles
+
 JOB_SCHEMA = 1
 
 
-@dataclass
-class _Results:
-    """Arrays of one acquisition: ``scene (t, c, z, y, x)``, ``displacement (t, d, z, y, x)`` um, ``static`` or None."""
-
-    scene: np.ndarray
-    displacement: np.ndarray
-    static: np.ndarray | None
-    record: dict[str, Any]
-
-
 def run_reconstruct(
-    params: Mapping[str, Any], raw_store: Path, illumination_json: Path, first: int, last: int, out_store: Path
+    params: Mapping[str, Any],
+    raw_store: Path,
+    illumination_json: Path,
+    first: int,
+    last: int,
+    out_store: Path,
+    checkpoints: Path | None = None,
 ) -> None:
     """Fit the acquisitions ``first`` to ``last`` and write ``jobs/{first}-{last}.zarr``.
 
     Every acquisition is fitted by itself from a cold start, so the arrays do not depend on how acquisitions are
     grouped into jobs. An acquisition that failed its checks or whose fit broke down is NaN, with the reason.
+
+    Args:
+        params: of the stage.
+        raw_store: frames of the sample.
+        illumination_json: calibration of every acquisition.
+        first: number of the first acquisition.
+        last: number of the last one.
+        out_store: store to write.
+        checkpoints: folder of the progress of all jobs: a job that was stopped goes on from there to the same arrays.
+
+    Raises:
+        Stopped: SIGTERM came; the progress stands in ``checkpoints``.
     """
     _prepare_device()
+    from nstm.spacetime.checkpoint import Stopped
+
     stage = Stage.from_params(params)
     raw = open_raw(raw_store)
     system = stage.system_of(raw)
-    calibrations = read_json(illumination_json)["acquisitions"]
-    settings = stage.reconstruction
-    axis = time_axis(raw, system.block_axis, settings.output_times)
+    calibrations = read_json(illumination_json)["acquisitions"][first : last + 1]
+    axis = time_axis(raw, system.block_axis, stage.reconstruction.output_times)
+    origin = lineage(raw, params)
+    progress = Progress(checkpoints, {"lineage": origin, "calibrations": calibrations, "first": first, "last": last})
     results = []
-    for index in range(first, last + 1):
-        times = axis.times_s[axis.of(index)]
-        results.append(_one(system, settings, raw.isel(t=index), index, calibrations[index], times))
+    with until_terminated() as stop:
+        for index, calibration in enumerate(calibrations, start=first):
+            if stop():
+                raise Stopped(f"the job was stopped before acquisition {index} of {first} to {last}")
+            kept = progress.finished(index)
+            if kept is None:
+                fits = _Fits(system, stage.reconstruction, raw.isel(t=index), index, calibration, progress, stop)
+                kept = _one(fits, axis.times_s[axis.of(index)])
+                progress.keep(index, *kept)
+            results.append(kept)
     inside = np.concatenate([axis.of(i) for i in range(first, last + 1)])
-    _write(out_store, results, axis.times_s[inside], first, last, lineage(raw, params))
+    _write(out_store, results, axis.times_s[inside], first, last, origin)
+    progress.clear()
 
 
-def _one(
-    system: ImagingSystem,
-    settings: Reconstruction,
-    acquisition: xr.Dataset,
-    index: int,
-    calibration: Calibration,
-    times_s: np.ndarray,
-) -> _Results:
-    from nstm.spacetime import FitError, reconstruct
+@dataclass(frozen=True)
+class _Fits:
+    """The fits of one acquisition, each with checkpoints of its own."""
 
-    pixel = acquisition.attrs["pixel_um"]
-    shape = _output_shape(acquisition, system)
-    record: dict[str, Any] = {"index": index, "status": "fail", "reasons": list(calibration["reasons"])}
-    wants_static = settings.static if isinstance(settings.static, bool) else index in settings.static
-    empty = np.full((len(times_s), len(system.channels), *shape), np.nan, np.float32)
-    nothing = _Results(
-        empty,
-        np.full((len(times_s), 2 if shape[0] == 1 else 3, *shape), np.nan, np.float32),
-        empty if settings.static else None,
-        record,
-    )
-    if calibration["status"] == "fail":
-        return nothing
-    frames, frame_times = acquisition["frames"].values, acquisition["time"].values
-    shared = {"calibration": calibration, "pixel_um": pixel}
-    label = f"acquisition {index}"
+    system: ImagingSystem
+    settings: Reconstruction
+    acquisition: xr.Dataset
+    index: int
+    calibration: Calibration
+    progress: Progress
+    stop: Callable[[], bool]
+
+    def __call__(
+        self, name: str = "", settings: Reconstruction | None = None, frames: np.ndarray | None = None, **options: Any
+    ) -> Fit | Tiles:
+        """A fit called ``name``: of other ``settings`` or ``frames`` than the acquisition's where given.
+
+        ``options`` are those of :func:`nstm.spacetime.reconstruct`.
+        """
+        from nstm.spacetime import reconstruct
+        from nstm.spacetime.checkpoint import CheckpointError
+
+        folder = self.progress.of_fit(self.index, name.replace(" ", "-") or "moving")
+        given = {
+            "calibration": self.calibration,
+            "pixel_um": self.acquisition.attrs["pixel_um"],
+            "progress": f"acquisition {self.index} {name}".strip(),
+            "checkpoint": folder,
+            "stop": self.stop,
+            **options,
+        }
+        if frames is None:
+            frames = self.acquisition["frames"].values
+        times, settings = self.acquisition["time"].values, settings or self.settings
+        try:
+            return reconstruct(self.system, frames, times, settings, **given)
+        except CheckpointError as error:
+            print(f"{error}: this fit begins anew", file=sys.stderr)
+            shutil.rmtree(given["checkpoint"])
+            return reconstruct(self.system, frames, times, settings, **given)
+
+
+#: Arrays of one acquisition by name (``scene (t, c, z, y, x)``, ``displacement (t, d, z, y, x)`` um, and ``static``
+#: like ``scene`` where some acquisition of the job asks for it), and its record.
+_Results = tuple[dict[str, np.ndarray], dict[str, Any]]
+
+
+def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
+    """Results of one acquisition at the times of the time lapse."""
+    from nstm.spacetime import FitError
+
+    settings, index = fits.settings, fits.index
+    shape = _output_shape(fits.acquisition, fits.system)
+    scene = np.full((len(times_s), len(fits.system.channels), *shape), np.nan, np.float32)
+    arrays = {
+        "scene": scene,
+        "displacement": np.full((len(times_s), 2 if shape[0] == 1 else 3, *shape), np.nan, np.float32),
+        **({"static": scene} if settings.static else {}),
+    }
+    record: dict[str, Any] = {"index": index, "status": "fail", "reasons": list(fits.calibration["reasons"])}
+    if fits.calibration["status"] == "fail":
+        return arrays, record
     try:
-        fit = reconstruct(system, frames, frame_times, settings, progress=label, **shared)
+        fit = fits()
     except (FitError, DataError) as error:
         record["reasons"].append({"severity": "fail", "code": "fit", "message": str(error)})
-        return nothing
-    static, held_out, status = None, [], calibration["status"]
-    try:
-        if wants_static:
-            static = reconstruct(
-                system, frames, frame_times, settings, move=False, progress=f"{label} static", **shared
-            )
-        if index in settings.held_out:
-            settings = fit.settings.model_copy(update={"starts": 1})  # the start that was kept
-            held_out = [
-                _held_out(system, settings, frames, frame_times, which, shared)
-                for which in rotating(acquisition, system.block_axis, settings.held_out_frames)
-            ]
-    except (FitError, DataError) as error:  # what judges a fit must not cost the fit
-        message = f"the static or held-out fits broke down: {error}"
-        record["reasons"].append({"severity": "warn", "code": "side_fit", "message": message})
-        status = "warn"
+        return arrays, record
+    arrays |= {"scene": fit.scene(times_s), "displacement": fit.motion(times_s)}
     record |= {
-        "status": status,
-        "seconds": fit.trace.seconds,
-        "compile_seconds": fit.trace.compile_seconds,
-        "peak_memory_mb": _peak_memory_mb(),
-        "steps": len(fit.trace.loss),
-        "loss": _sampled(fit.trace.loss * fit.scale**2),
-        "loss_steps": _sampled(np.arange(1, len(fit.trace.loss) + 1)),
-        "noise_variance": None if fit.noise_variance is None else float(fit.noise_variance.mean()),
-        "residual_noise_units": _noise_units(fit),
-        "static_residual_noise_units": None if static is None else _noise_units(static),
-        "held_out": held_out,
-        "motion_px": _motion_px(fit, frame_times),
-        "calibration_corrections": {k: np.asarray(v).tolist() for k, v in fit.parameters["illumination"].items()},
-        "scale": fit.scale,
-        "start": {
-            "scene_coarsest": fit.settings.multigrid.scene_coarsest,
-            "motion_rate": fit.settings.multigrid.motion_rate,
-        },
+        "status": fits.calibration["status"],
+        **record_of(fit, fits.system.cutoff(fits.calibration), fits.system.settings.frames.exposure_s),
+        "static_residual_noise_units": None,
+        "held_out": [],
+        "seeds": None,
     }
-    at_rest = empty if settings.static else None
-    if static is not None:
-        at_rest = np.broadcast_to(static.scene(times_s[:1]), empty.shape)
-    return _Results(fit.scene(times_s), fit.motion(times_s), at_rest, record)
+    try:
+        if settings.static if isinstance(settings.static, bool) else index in settings.static:
+            static = fits("static", move=False)
+            arrays["static"] = np.broadcast_to(static.scene(times_s[:1]), scene.shape)
+            record["static_residual_noise_units"] = noise_units(static)
+        if index in settings.held_out:
+            record["held_out"] = [
+                _held_out(fits, fit.settings, which)
+                for which in rotating(fits.acquisition, fits.system.block_axis, settings.held_out_frames)
+            ]
+            if settings.seeds:
+                record["seeds"] = _seeds(fits, fit)
+    except (FitError, DataError) as error:  # what judges a fit must not cost the fit
+        message = f"the static, held-out or repeated fits broke down: {error}"
+        record["reasons"].append({"severity": "warn", "code": "side_fit", "message": message})
+        record["status"] = "warn"
+    return arrays, record
 
 
 def rotating(acquisition: xr.Dataset, block_axis: str, count: int) -> list[int]:
@@ -143,19 +189,17 @@ def rotating(acquisition: xr.Dataset, block_axis: str, count: int) -> list[int]:
     return list(dict.fromkeys(int(flat[turn]) for turn in turns))
 
 
-def _held_out(
-    system: ImagingSystem, settings: Reconstruction, frames: Any, times: Any, which: int, shared: dict[str, Any]
-) -> dict[str, Any]:
-    """Prediction error of one frame by fits that did not see it, in units of its noise."""
-    from nstm.spacetime import reconstruct
+def _held_out(fits: _Fits, settings: Reconstruction, which: int) -> dict[str, Any]:
+    """Prediction error of one frame by fits that did not see it, in units of its noise.
 
-    errors = []
-    for move in (True, False):
-        fit = reconstruct(
-            system, frames, times, settings, move=move, held_out=which, progress=f"without frame {which}", **shared
-        )
-        errors.append(_noise_units(fit)[which])
-    lengths = list(system.frame_axes.values())
+    ``settings`` are those of the start that was kept for all frames.
+    """
+    alone = settings.model_copy(update={"starts": 1})
+    errors = [
+        noise_units(fits(f"{name} without frame {which}", alone, move=move, held_out=which))[which]
+        for name, move in (("moving", True), ("static", False))
+    ]
+    lengths = list(fits.system.frame_axes.values())
     return {
         "frame": [int(i) for i in np.unravel_index(which, lengths)],
         "error": errors[0],
@@ -163,33 +207,27 @@ def _held_out(
     }
 
 
-def _noise_units(fit: Any) -> list[float | None]:
-    """Root mean square residual of each frame in units of its noise; None where the noise is not known."""
+def _seeds(fits: _Fits, fit: Fit | Tiles) -> dict[str, Any] | None:
+    """How much scene and motion change when the frames are fitted again with fresh noise and from other seeds.
+
+    Every repetition adds to the frames noise of the size that they have, so that the spread is what one more dose of
+    noise does; an engine that starts at random gets another seed too. A fit that only chance has found spreads by far
+    more than the noise. ``None`` where the noise is not known.
+    """
     if fit.noise_variance is None:
-        return [None] * len(fit.residual)
-    square = np.mean(fit.residual**2, axis=tuple(range(1, fit.residual.ndim)))
-    return [float(v) for v in np.sqrt(square / np.maximum(fit.noise_variance, 1e-12))]
-
-
-def _motion_px(fit: Any, frame_times: np.ndarray) -> dict[str, float | None]:
-    """Displacement between neighbouring frames and over the acquisition, camera pixels, where it is determined."""
-    times = np.unique(frame_times)
-    if len(times) < 2:
-        return {"total_rms": None, "total_max": None, "per_interval_max": None}
-    steps = np.linalg.norm(fit.motion(times)[1:], axis=1) / fit.pixel_um
-    total = np.linalg.norm(fit.motion(times[[0, -1]])[1], axis=0) / fit.pixel_um
-    if not np.isfinite(total).any():
-        return {"total_rms": None, "total_max": None, "per_interval_max": None}
-    return {
-        "total_rms": float(np.sqrt(np.nanmean(total**2))),
-        "total_max": float(np.nanpercentile(total, 99)),
-        "per_interval_max": float(max(np.nanpercentile(s, 99) for s in steps)),
-    }
-
-
-def _sampled(values: np.ndarray, count: int = 200) -> list[float]:
-    keep = np.unique(np.linspace(0, len(values) - 1, min(count, len(values))).astype(int))
-    return [float(v) for v in values[keep]]
+        return None
+    frames = fits.acquisition["frames"].values.astype(np.float32)
+    deviation = np.sqrt(fit.noise_variance).reshape(*fits.system.frame_axes.values(), 1, 1, 1).astype(np.float32)
+    times = np.unique(fit.times_s)
+    middle, ends = times[[len(times) // 2]], times[[0, -1]]
+    scenes, motions = [], []
+    for seed in range(1, fits.settings.seeds + 1):
+        noise = np.random.default_rng([fits.index, seed]).standard_normal(frames.shape, np.float32)
+        again = fit.settings.model_copy(update={"starts": 1, "seed": fit.settings.seed + seed})
+        repeated = fits(f"seed {seed}", again, frames + deviation * noise)
+        scenes.append(repeated.scene(middle)[0])
+        motions.append(repeated.motion(ends)[1] / fit.pixel_um)
+    return spread_of(np.stack(scenes), np.stack(motions), float(deviation.mean()))
 
 
 def _output_shape(acquisition: xr.Dataset, system: ImagingSystem) -> tuple[int, int, int]:
@@ -202,11 +240,8 @@ def _write(
 ) -> None:
     with replace_whole(out_store) as partial:
         group = zarr.create_group(str(partial))
-        for name in ("scene", "displacement", "static"):
-            parts = [getattr(r, name) for r in results]
-            if parts[0] is None:
-                continue
-            whole = np.concatenate(parts)
+        for name in results[0][0]:
+            whole = np.concatenate([arrays[name] for arrays, _ in results])
             array = group.create_array(name, shape=whole.shape, chunks=(1, *whole.shape[1:]), dtype="float32")
             array[:] = whole
         group.attrs["nstm"] = {
@@ -214,14 +249,9 @@ def _write(
             "first": first,
             "last": last,
             "times_s": [float(t) for t in times_s],
-            "acquisitions": [r.record for r in results],
+            "acquisitions": [record for _, record in results],
             "provenance": provenance,
         }
-
-
-def _peak_memory_mb() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def _prepare_device() -> None:

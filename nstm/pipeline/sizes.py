@@ -47,7 +47,10 @@ def estimate_sizes(
     times = sizes["t"] * _times_per_acquisition(sizes, experiment, sample)
     image = _image_shape(sizes, experiment, sample)
     products = experiment.fitted(sample, sizes["t"])
-    channels = {name: 2 if name == "motion" else image[0] for name in [*products, *experiment.baselines(sample)]}
+    directions = 2 if image[1] == 1 else 3
+    channels = {
+        name: directions if name == "motion" else image[0] for name in [*products, *experiment.baselines(sample)]
+    }
     timelapse = {name: _timelapse((times, count, *image[1:]), metadata) for name, count in channels.items()}
     jobs = _jobs(experiment, sample, sizes["t"], times, image, metadata)
     keep = experiment.config.keep

@@ -14,13 +14,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Points:
-    """Emitters: ``position`` (n, 2) = (y, x) in um from the centre of camera pixel (0, 0), ``weight`` (n,)."""
+    """Emitters: ``position`` (n, d), ``weight`` (n,).
+
+    Positions are (y, x), or (z, y, x), in um from the centre of camera pixel (0, 0) of the first plane.
+    """
 
     position: Array
     weight: Array
 
     def __post_init__(self) -> None:
-        if self.position.shape != (self.weight.size, 2):
+        if self.position.ndim != 2 or len(self.position) != self.weight.size or self.position.shape[1] not in (2, 3):
             raise ValueError(f"positions {self.position.shape} do not fit {self.weight.size} weights")
 
     def joined(self, other: Points) -> Points:
@@ -30,6 +33,15 @@ class Points:
     def scaled(self, factor: float) -> Points:
         """The same emitters, ``factor`` times as bright."""
         return Points(self.position, self.weight * factor)
+
+    def merged(self, cell_um: float) -> Points:
+        """Fewer emitters: those within one cell of a grid become one, where their centre of mass is."""
+        cells = np.floor(self.position / cell_um).astype(np.int64)
+        _, number = np.unique(cells, axis=0, return_inverse=True)
+        number = number.ravel()
+        weight = np.asarray(np.bincount(number, self.weight), np.float64)
+        moment = [np.bincount(number, self.weight * axis) for axis in self.position.T]
+        return Points(np.stack(moment, axis=1) / weight[:, None], weight)
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,23 @@ def filaments(seed: int, area: Area, *, number: int = 14, sigma_um: float = 0.01
         light = rng.uniform(0.7, 1.1) * (1 + 0.1 * _wander(rng, n, 0.1 / SPACING_UM))
         parts.append(ribbon(path, np.maximum(light, 0.2), sigma_um))
     return _inside(_all(parts), area)
+
+
+def through_depth(points: Points, seed: int, low_um: float, high_um: float, *, scale_um: float = 4.0) -> Points:
+    """A flat structure laid on a smooth random surface between two depths: (y, x) become (z, y, x).
+
+    Args:
+        points: (n, 2).
+        seed: the same seed gives the same surface.
+        low_um: smallest z.
+        high_um: largest z.
+        scale_um: shortest wavelength of the surface.
+    """
+    rng = np.random.default_rng([seed, 3])
+    angle, length = rng.uniform(0, 2 * np.pi, 8), rng.uniform(0.4, 1.0, 8) * 2 * np.pi / scale_um
+    waves = points.position @ (length * np.stack([np.sin(angle), np.cos(angle)])) + rng.uniform(0, 2 * np.pi, 8)
+    height = 0.5 + 0.5 * np.tanh(0.7 * np.cos(waves).sum(axis=1))
+    return Points(np.column_stack([low_um + (high_um - low_um) * height, points.position]), points.weight)
 
 
 def _scattered(rng: np.random.Generator, area: Area, distance: float) -> Array:

@@ -2,6 +2,7 @@
 
 from nstm.spacetime.fit import FitError
 from nstm.spacetime.reconstruct import reconstruct
-from nstm.spacetime.result import Fit, load
+from nstm.spacetime.result import Fit
+from nstm.spacetime.tiles import Tiles, load
 
-__all__ = ["Fit", "FitError", "load", "reconstruct"]
+__all__ = ["Fit", "FitError", "Tiles", "load", "reconstruct"]

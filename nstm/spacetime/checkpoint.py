@@ -1,10 +1,16 @@
-"""A fit that goes on where it was stopped: its whole state in one file, refused for other data or settings."""
+"""A fit that goes on where it was stopped: its whole state in one file, refused for other data or settings.
+
+The state before the last stands beside it (``.previous``) and is used where the last is damaged: every array carries
+the checksum of the ZIP format.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import sys
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +22,14 @@ import numpy as np
 from nstm.acquisition import DataError
 
 _SCHEMA = 1
+
+
+class CheckpointError(DataError):
+    """A file that is no checkpoint, or that of other data or settings."""
+
+
+class Stopped(RuntimeError):
+    """A fit was asked to stop; the message says how far it came and where its progress is."""
 
 
 @dataclass
@@ -30,8 +44,8 @@ class Progress:
 
 
 def fingerprint(*trees: Any) -> str:
-    """SHA-256 of all arrays, numbers and texts of ``trees``, shapes and types included."""
-    digest = hashlib.sha256()
+    """SHA-256 of all arrays, numbers and texts of ``trees``, shapes, types and structure included."""
+    digest = hashlib.sha256(str(jax.tree.structure(trees)).encode())
     for leaf in jax.tree.leaves(trees):
         array = np.asarray(leaf)
         digest.update(f"{array.dtype} {array.shape};".encode())
@@ -40,7 +54,12 @@ def fingerprint(*trees: Any) -> str:
 
 
 def write_checkpoint(path: str | os.PathLike[str], mark: str, progress: Progress) -> None:
-    """Write ``progress``, whole or not at all; ``mark`` is the :func:`fingerprint` of what is fitted."""
+    """Write ``progress``, whole or not at all; ``mark`` is the :func:`fingerprint` of what is fitted.
+
+    The folder is made where there is none; the checkpoint that stood at ``path`` is kept as the previous one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"state_{i}": np.asarray(a) for i, a in enumerate(jax.tree.leaves(progress.state))}
     for step, tree in progress.snapshots.items():
         arrays |= {f"snapshot_{step}_{i}": np.asarray(a) for i, a in enumerate(jax.tree.leaves(tree))}
@@ -51,17 +70,25 @@ def write_checkpoint(path: str | os.PathLike[str], mark: str, progress: Progress
         "seconds": progress.seconds,
         "snapshots": list(progress.snapshots),
     }
-    partial = Path(path).with_name(f".{Path(path).name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     history = np.concatenate(progress.history)
     with partial.open("wb") as file:
         np.savez(file, about=np.array(json.dumps(about)), history=history, **arrays)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        path.replace(_previous(path))
     partial.replace(path)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.name}.previous")
 
 
 def read_checkpoint(
     path: str | os.PathLike[str], mark: str, like: tuple[Any, Any], parameters_like: Any
 ) -> Progress | None:
-    """The progress in ``path``; ``None`` where there is no such file.
+    """The progress in ``path``, or in the checkpoint before it where ``path`` is damaged; ``None`` where neither is.
 
     Args:
         path: of :func:`write_checkpoint`.
@@ -70,30 +97,45 @@ def read_checkpoint(
         parameters_like: coefficients, the same of the snapshots.
 
     Raises:
-        DataError: a checkpoint of other data or settings, or no checkpoint.
+        CheckpointError: a checkpoint of other data or settings, or no checkpoint.
     """
-    if not Path(path).exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(str(arrays["about"]))
-        if about["schema"] != _SCHEMA or about["fingerprint"] != mark:
-            raise DataError(
-                f"{path}: this checkpoint belongs to other data, settings or a program of another version: remove it, "
-                "or give another place"
-            )
-        return Progress(
-            _tree(arrays, "state", like),
-            int(about["step"]),
-            [arrays["history"]],
-            {int(s): _tree(arrays, f"snapshot_{s}", parameters_like) for s in about["snapshots"]},
-            float(about["seconds"]),
+    damage: Exception | None = None
+    for place in (Path(path), _previous(Path(path))):
+        if not place.exists():
+            continue
+        try:
+            found = _read(place, mark, like, parameters_like)
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            damage = damage or error
+            continue
+        if damage is not None:
+            print(f"{path} is damaged ({damage}): going on from {place}, step {found.step}", file=sys.stderr)
+        return found
+    if damage is not None:
+        raise CheckpointError(
+            f"{path}: no checkpoint of a fit ({damage}): remove it, or give another place"
+        ) from damage
+    return None
+
+
+def _read(path: Path, mark: str, like: tuple[Any, Any], parameters_like: Any) -> Progress:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    about = json.loads(str(arrays["about"]))
+    if about["schema"] != _SCHEMA or about["fingerprint"] != mark:
+        raise CheckpointError(
+            f"{path}: this checkpoint belongs to other data, settings or a program of another version: remove it, "
+            "or give another place"
         )
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: no checkpoint of a fit ({error}): remove it, or give another place") from error
+    return Progress(
+        _tree(arrays, "state", like),
+        int(about["step"]),
+        [arrays["history"]],
+        {int(s): _tree(arrays, f"snapshot_{s}", parameters_like) for s in about["snapshots"]},
+        float(about["seconds"]),
+    )
 
 
 def _tree(arrays: dict[str, np.ndarray], name: str, like: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import equinox as eqx
@@ -16,11 +17,15 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from nstm.settings import Reconstruction
-from nstm.spacetime.checkpoint import Progress, fingerprint, read_checkpoint, write_checkpoint
+from nstm.spacetime.checkpoint import Progress, Stopped, fingerprint, read_checkpoint, write_checkpoint
+from nstm.spacetime.objective import Objective, make_objective
 from nstm.spacetime.renderer import Parameters, Renderer
+from nstm.spacetime.rendering import Still
 
 #: Steps of one dispatch to the device; between dispatches the loss is looked at.
 CHUNK = 20
+#: Share of the steps over which a loss must have stopped falling.
+_FLAT = 0.025
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-15)
 
 
@@ -43,83 +48,61 @@ class State:
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened during a fit: mean square error by step (counts squared), seconds, steps to the end."""
+    """What happened during a fit.
+
+    ``loss`` is the mean square error by step in the units of the data, ``frame_loss`` that of each frame in the end.
+    """
 
     loss: np.ndarray
     frame_loss: np.ndarray
     seconds: float
     compile_seconds: float
     snapshots: dict[int, Parameters]
-
-
-def _at_once(frames: int, wanted: int | None) -> int:
-    """Frames rendered together: the largest divisor up to the wish; one on a CPU (cache), all on an accelerator."""
-    limit = wanted or (1 if jax.default_backend() == "cpu" else frames)
-    return max(n for n in range(1, min(limit, frames) + 1) if frames % n == 0)
+    flat: bool = False  # the fit ended early, at a flat loss
 
 
 @eqx.filter_jit(donate="all-except-first")
 def _advance(
-    fixed: tuple[Renderer, Array, Array, dict[str, Array], int],
-    parameters: dict,
-    moments: optax.OptState,
-    step: Array,
-    count: Array,
-) -> tuple[dict, optax.OptState, Array, Array]:
-    """``count`` (at most CHUNK) steps of Adam; mean square error of each frame at every step."""
-    renderer, data, weights, schedule, at_once = fixed
-
-    share = weights / jnp.sum(weights)
-    everything = jnp.arange(len(data)).reshape(-1, at_once)
-
-    def misfit(moved: Array, offsets: dict, which: Array) -> tuple[Array, Array]:
-        residual = renderer.seen(moved, offsets, which) - data[which]
-        by_frame = jnp.mean(residual**2, axis=tuple(range(1, residual.ndim)))
-        return jnp.sum(share[which] * by_frame), by_frame
-
-    def prior(canonical: Array) -> Array:
-        bends = jnp.mean(jnp.diff(canonical, 2, axis=-2) ** 2) + jnp.mean(jnp.diff(canonical, 2, axis=-1) ** 2)
-        below = jnp.mean(jnp.minimum(canonical, 0.0) ** 2) if renderer.model.nonnegative else 0.0
-        return schedule["scene_smoothness"] * canonical.size / data.size * bends + schedule["nonnegativity"] * below
-
-    def gradient(parameters: dict, alpha: Array) -> tuple[dict, Array]:
-        # The scene is packed once; frames are summed group by group with their gradients, in place, so that one
-        # group's buffers fit the cache.
-        (canonical, nodes), pull_back = jax.vjp(
-            lambda p: renderer.unfolded(p, alpha), {k: parameters[k] for k in ("scene", "motion")}
-        )
-        packed = renderer.packed(canonical)
-
-        def one(totals: tuple[Array, dict], which: Array) -> tuple[tuple[Array, dict], tuple[Array, Array]]:
-            moved, back = renderer.moved(packed, nodes[which])
-            slope = jax.value_and_grad(misfit, (0, 1), has_aux=True)
-            (_, by_frame), (g_moved, g_offsets) = slope(moved, parameters["illumination"], which)
-            total, g_nodes = back(totals[0], g_moved)
-            return (total, jax.tree.map(jnp.add, totals[1], g_offsets)), (g_nodes, by_frame)
-
-        zero = jnp.zeros_like(packed), jax.tree.map(jnp.zeros_like, parameters["illumination"])
-        (g_packed, g_offsets), (g_nodes, by_frame) = jax.lax.scan(one, zero, everything)
-        g_nodes = g_nodes.reshape(nodes.shape)
-        g_nodes += schedule["smoothness"] * jax.grad(renderer.motion.roughness)(nodes)
-        g_nodes += schedule["steadiness"] * jax.grad(renderer.unsteadiness)(nodes)
-        g_scene = renderer.unpacked(g_packed) + jax.grad(prior)(canonical)
-        return {**pull_back((g_scene, g_nodes))[0], "illumination": g_offsets}, by_frame.reshape(-1)
+    objective: Objective, parameters: Parameters, moments: optax.OptState, step: Array, count: Array
+) -> tuple[Parameters, optax.OptState, Array, Array]:
+    """``count`` (at most CHUNK) steps of Adam; mean square error by step and frame, -1 where a frame had no turn."""
+    schedule = objective.schedule
 
     def body(i: Array, carry: tuple) -> tuple:
         parameters, moments, history = carry
         now = (step + i).astype(jnp.float32)
         alpha = jnp.minimum(1.0, (now + 1) / (schedule["open_at"] * schedule["steps"]))
-        slope, by_frame = gradient(parameters, alpha)
+        which = objective.frames(step + i)
+        slope, by_frame = objective.gradient(parameters, alpha, which)
         updates, moments = _ADAM.update(slope, moments)
         decay = 0.1 ** (now / schedule["steps"])
         # the calibration is refined only once the scene is sharp enough to tell a wrong one from a blurred one
         rates = {**schedule, "illumination": schedule["illumination"] * jnp.clip(2 * alpha - 1, 0, 1)}
         updates = {k: jax.tree.map(lambda u, r=rates[k]: -decay * r * u, updates[k]) for k in updates}
-        return optax.apply_updates(parameters, updates), moments, history.at[i].set(by_frame)
+        row = by_frame if which is None else -jnp.ones(history.shape[1:]).at[which].set(by_frame)
+        return optax.apply_updates(parameters, updates), moments, history.at[i].set(row)
 
-    history = jnp.zeros((CHUNK, data.shape[0]), jnp.float32)
+    history = jnp.zeros((CHUNK, len(objective.data)), jnp.float32)
     parameters, moments, history = jax.lax.fori_loop(0, count, body, (parameters, moments, history))
     return parameters, moments, step + count, history
+
+
+def _last_known(errors: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """``errors (steps, m)`` with the last known of each frame where it had no turn; ``before (m,)`` the first step."""
+    filled = errors.copy()
+    for row, last in zip(filled, [before, *filled[:-1]], strict=True):
+        np.copyto(row, last, where=row < 0)
+    return filled
+
+
+def _flat(losses: np.ndarray, settings: Reconstruction) -> bool:
+    """Whether the loss, with all levels open, fell by no more than the share that was set."""
+    window = max(CHUNK, round(_FLAT * settings.steps))
+    opened = losses[math.ceil(settings.windows_open_at * settings.steps) :]
+    if settings.stop_when_flat is None or len(opened) < 2 * window:
+        return False
+    before, now = opened[-2 * window : -window].mean(), opened[-window:].mean()
+    return bool(before - now <= settings.stop_when_flat * before)
 
 
 def fit(
@@ -134,6 +117,7 @@ def fit(
     progress: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
+    stop: Callable[[], bool] | None = None,
 ) -> tuple[State, Trace]:
     """Fit scene and motion to one acquisition.
 
@@ -149,45 +133,38 @@ def fit(
         progress: label of a progress bar on standard error; ``None``: no bar.
         checkpoint: file to which the progress is written, and from which it goes on if it is there; on a CPU a fit
             that was stopped gives the same numbers as one that was not.
-        checkpoint_seconds: least time from one checkpoint to the next.
+        checkpoint_seconds: least time from one checkpoint to the next; the last state is always written.
+        stop: asked after every dispatch; where it says True the progress is written and the fit ends.
 
     Raises:
+        Stopped: ``stop`` said so before the last step.
         FitError: the loss is not finite; names the step and holds the last good state.
         DataError: the checkpoint belongs to other data or settings.
     """
-    grids = settings.multigrid
-    schedule = {
-        "steps": settings.steps,
-        "open_at": settings.windows_open_at,
-        "scene": grids.scene_rate,
-        "motion": grids.motion_rate,
-        "illumination": settings.illumination_rate,
-        "smoothness": grids.motion_smoothness * (noise_variance or 0.0),
-        "steadiness": grids.motion_steadiness * (noise_variance or 0.0),
-        "nonnegativity": grids.scene_nonnegativity,
-        "scene_smoothness": grids.scene_smoothness * (noise_variance or 0.0),
-    }
-    fixed = (
-        replace(renderer, moves=move),
-        jnp.asarray(data, jnp.float32),
-        jnp.ones(len(data), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32),
-        {k: jnp.float32(v) for k, v in schedule.items()},
-        _at_once(len(data), settings.frames_at_once),
-    )
-    used = np.ones(len(data)) if weights is None else np.asarray(weights, float)
-    parameters = renderer.zeros()
+    renderer = renderer if move else replace(renderer, rendering=Still())
+    objective = make_objective(renderer, data, settings, weights, noise_variance)
+    unseen = np.mean(np.square(data), axis=(1, 2, 3))  # what a frame counts before it had its first turn
+    parameters = renderer.initial(settings.seed)
+    if not move:
+        parameters["motion"] = renderer.motion.at_rest()
     done = Progress((parameters, _ADAM.init(parameters)), 0)
-    mark = fingerprint(fixed) if checkpoint else ""
+    mark = fingerprint(objective, parameters) if checkpoint else ""
     if checkpoint:
         done = read_checkpoint(checkpoint, mark, done.state, parameters) or done
+
+    def mean(errors: np.ndarray) -> np.ndarray:
+        used = np.asarray(objective.weights, float)
+        return errors @ used / used.sum()
+
+    flat = bool(done.history) and _flat(mean(np.concatenate(done.history)), settings)
     begin, compile_seconds, written = time.perf_counter() - done.seconds, None, time.perf_counter()
     with tqdm(total=settings.steps, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
         bar.update(done.step)
-        while done.step < settings.steps:
+        while done.step < settings.steps and not flat:
             count = min(CHUNK, settings.steps - done.step)
             dispatch, good = time.perf_counter(), jax.tree.map(jnp.copy, done.state)
-            parameters, moments, _, by_frame = _advance(fixed, *done.state, jnp.int32(done.step), jnp.int32(count))
-            errors = np.asarray(by_frame)[:count]
+            parameters, moments, _, by_frame = _advance(objective, *done.state, jnp.int32(done.step), jnp.int32(count))
+            errors = _last_known(np.asarray(by_frame)[:count], done.history[-1][-1] if done.history else unseen)
             if compile_seconds is None:
                 compile_seconds = time.perf_counter() - dispatch
             if not np.all(np.isfinite(errors)):
@@ -198,14 +175,18 @@ def fit(
             done.history.append(errors)
             done.seconds = time.perf_counter() - begin
             bar.update(count)
-            loss = float(errors[-1] @ used / used.sum())
-            bar.set_postfix(loss=f"{loss:.3g}")
+            bar.set_postfix(loss=f"{mean(errors[-1:])[0]:.3g}")
             done.snapshots.update(
                 {s: jax.tree.map(np.asarray, parameters) for s in snapshots if done.step - count < s <= done.step}
             )
-            if checkpoint and time.perf_counter() - written >= checkpoint_seconds:
+            flat = _flat(mean(np.concatenate(done.history)), settings)
+            stopped, ended = stop is not None and stop(), flat or done.step == settings.steps
+            if checkpoint and (stopped or ended or time.perf_counter() - written >= checkpoint_seconds):
                 write_checkpoint(checkpoint, mark, done)
                 written = time.perf_counter()
+            if stopped and not ended:
+                kept = f"its progress is in {checkpoint}" if checkpoint else "nothing of it was kept"
+                raise Stopped(f"the fit was stopped at step {done.step} of {settings.steps}: {kept}")
     losses = np.concatenate(done.history)
-    trace = Trace(losses @ used / used.sum(), losses[-1], done.seconds, compile_seconds or 0.0, done.snapshots)
+    trace = Trace(mean(losses), losses[-1], done.seconds, compile_seconds or 0.0, done.snapshots, flat)
     return State(*done.state, done.step), trace

@@ -7,6 +7,7 @@ pixels; the motion is the same with a time axis, piecewise linear. The windows `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -16,11 +17,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nstm.settings import Multigrid
+from nstm.spacetime.representation import Motion, Scene, mean_squared_gradient, windows
 
-
-def windows(alpha: Float[Array, ""], levels: int) -> Float[Array, "levels"]:
-    """Weight of every level, ``1/2 - 1/2 cos(pi clip(alpha N - l, 0, 1))``; all open at ``alpha = 1``."""
-    return 0.5 - 0.5 * jnp.cos(jnp.pi * jnp.clip(alpha * levels - jnp.arange(levels), 0, 1))
+#: Time intervals of the finest motion grid where the settings do not say.
+_MOST_INTERVALS = 8
 
 
 def interpolation(nodes: int, points: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def _half(shape: tuple[int, int]) -> tuple[int, int]:
     return shape[0] // 2 + 1, shape[1] // 2 + 1
 
 
-class SceneGrids(eqx.Module):
+class SceneGrids(Scene):
     """Interpolation of the scene's grids; the finest may be the pixels themselves.
 
     What is coarser than every second (fourth, ...) pixel is summed on those pixels and doubled, which costs far less
@@ -114,8 +114,8 @@ class SceneGrids(eqx.Module):
             self.matrices.append((deep, *plane))
         self.shapes, self.octaves = tuple(shapes), tuple(octaves)
 
-    def zeros(self) -> list[Array]:
-        """Coefficients of an empty scene."""
+    def initial(self, seed: int) -> list[Array]:
+        """Coefficients of an empty scene, whatever the seed."""
         return [jnp.zeros((self.channels, *shape), jnp.float32) for shape in self.shapes]
 
     def render(self, coefficients: list[Array], alpha: Array) -> Float[Array, "c z y x"]:
@@ -133,26 +133,30 @@ class SceneGrids(eqx.Module):
         return total
 
 
-class MotionGrids(eqx.Module):
+class MotionGrids(Motion):
     """Interpolation of the motion's grids in time and space.
 
     All levels are summed on one grid of nodes, twice as fine as the finest level, which is then interpolated onto
-    the pixels once. A single plane moves along y and x, a volume along z, y and x.
+    the pixels once. The last level is one cell with a time for every frame: samples shake as a whole. A single plane
+    moves along y and x, a volume along z, y and x.
     """
 
     levels: list[tuple[Float[Array, "points nodes"], ...]]  # of each level, along the axes of the displacement
     matrices: tuple[Float[Array, "points nodes"], ...]
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     unit_px: float = eqx.field(static=True)
+    cells: int = eqx.field(static=True)
+    freedom: int = eqx.field(static=True)
 
-    def __init__(self, shape: tuple[int, int, int], time_intervals: int, settings: Multigrid) -> None:
+    def __init__(self, shape: tuple[int, int, int], frames: int, settings: Multigrid) -> None:
         space = shape if shape[0] > 1 else shape[1:]
         cells = geometric(settings.motion_coarsest_cells, settings.motion_finest_cells, settings.motion_levels)
-        times = geometric(1, time_intervals, settings.motion_levels)
+        every = max(1, frames - 1)
+        times = geometric(1, settings.motion_time_nodes or min(_MOST_INTERVALS, every), settings.motion_levels)
         fine = [2 * n + 1 for n in sides(max(cells), space)]
         nodes = [np.linspace(0, 1, n) for n in fine]
         self.levels, shapes = [], []
-        for c, t in zip(cells, times, strict=True):
+        for c, t in [*zip(cells, times, strict=True), (1, every)]:
             counts = [n + 1 for n in sides(c, space)]
             shapes.append((t + 1, *counts))
             self.levels.append(tuple(jnp.asarray(interpolation(n, at)) for n, at in zip(counts, nodes, strict=True)))
@@ -161,18 +165,20 @@ class MotionGrids(eqx.Module):
             jnp.asarray(interpolation(n, np.linspace(0, 1, full))) for n, full in zip(fine, space, strict=True)
         )
         self.unit_px = float(np.sqrt(shape[1] * shape[2]))
+        self.cells = settings.motion_finest_cells
+        self.freedom = len(space) * times[-1] * math.prod(sides(cells[-1], space))
 
-    def zeros(self) -> list[Array]:
-        """Coefficients of a sample at rest."""
+    def initial(self, seed: int) -> list[Array]:
+        """Coefficients of a sample at rest, whatever the seed."""
+        return self.at_rest()
+
+    def at_rest(self) -> list[Array]:
+        """Zeros."""
         return [jnp.zeros((len(self.matrices), *s), jnp.float32) for s in self.shapes]
 
     def in_time(self, tau: np.ndarray) -> list[Array]:
         """Matrices that interpolate each level to the times ``tau`` in [0, 1]."""
         return [jnp.asarray(interpolation(s[0], tau)) for s in self.shapes]
-
-    def render(self, coefficients: list[Array], in_time: list[Array], alpha: Array) -> Float[Array, "m d *space"]:
-        """Displacement of the backward warp in pixels at the times of ``in_time``."""
-        return self.spread(self.nodes(coefficients, in_time, alpha))
 
     def spread(self, nodes: Float[Array, "m d *nodes"]) -> Float[Array, "m d *space"]:
         """The displacement between the nodes."""
@@ -188,9 +194,5 @@ class MotionGrids(eqx.Module):
 
     def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, ""]:
         """Mean squared gradient of the displacement (pixels per pixel), a gauge where nothing tells the motion."""
-        total = jnp.zeros((), jnp.float32)
-        for axis, matrix in zip(range(-len(self.matrices), 0), self.matrices, strict=True):
-            pitch = len(matrix) / max(1, matrix.shape[1] - 1)
-            if matrix.shape[1] > 1:
-                total += jnp.mean((jnp.diff(nodes, axis=axis) / pitch) ** 2)
-        return total
+        pitches = tuple(len(matrix) / max(1, matrix.shape[1] - 1) for matrix in self.matrices)
+        return mean_squared_gradient(nodes, pitches)

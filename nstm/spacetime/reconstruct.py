@@ -1,8 +1,12 @@
-"""One acquisition in, one :class:`~nstm.spacetime.result.Fit` out."""
+"""One acquisition in, one :class:`~nstm.spacetime.result.Fit` out, or the fits of its tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,24 +16,27 @@ from nstm.acquisition import DataError
 from nstm.optics.noise import noise_variance
 from nstm.settings import Reconstruction, override
 from nstm.spacetime.fit import State, Trace, fit
+from nstm.spacetime.memory import available_bytes, peak_bytes
 from nstm.spacetime.renderer import make_renderer, predict
 from nstm.spacetime.result import Fit, forward_model
-from nstm.systems.base import ImagingSystem
+from nstm.spacetime.tiles import Tiles, Tiling, plan
+from nstm.systems.base import ForwardModel, ImagingSystem
 
-#: A fit whose mean squared residual is below this, in units of the noise variance, counts as found.
-FOUND = 1.2
+#: A fit whose mean squared residual is below this, in units of the noise variance, counts as found: one that explains
+#: the frames always takes a little of the noise for structure.
+FOUND = 1.0
 
 
 def starts(settings: Reconstruction) -> Iterator[Reconstruction]:
     """Settings to try in turn: each from a scene of half the resolution and with twice the pace of the motion.
 
     A coarser start finds larger motions, and a finer one is more exact where it finds them: which one is needed shows
-    in the residual.
+    in the residual. Networks start from other numbers each time.
     """
     for i in range(settings.starts):
         grids = settings.multigrid
         changes = {"scene_coarsest": grids.scene_coarsest / 2**i, "motion_rate": grids.motion_rate * 2**i}
-        yield override(settings, {"multigrid": changes})
+        yield override(settings, {"multigrid": changes, "seed": settings.seed + i})
 
 
 def reconstruct(
@@ -44,8 +51,13 @@ def reconstruct(
     held_out: int | None = None,
     snapshots: Sequence[int] = (),
     progress: bool | str = False,
-) -> Fit:
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 60.0,
+    stop: Callable[[], bool] | None = None,
+) -> Fit | Tiles:
     """Fit scene and motion to the frames of one acquisition.
+
+    A field that needs more memory than there is (or with ``settings.tile_px``) is fitted in overlapping tiles.
 
     Args:
         system: the imaging system.
@@ -58,9 +70,15 @@ def reconstruct(
         held_out: flat index of a measurement that the fit must not see.
         snapshots: steps after which the coefficients are kept.
         progress: show a progress bar, with this label when a string.
+        checkpoint: folder for the progress of every start; a fit that was stopped goes on from there and does not
+            repeat the starts that were finished.
+        checkpoint_seconds: least time from one checkpoint to the next.
+        stop: asked after every dispatch; where it says True the progress is written and the fit ends.
 
     Raises:
-        DataError: shapes do not fit the system, the frames hold no light, or the illumination was not found.
+        Stopped: ``stop`` said so.
+        DataError: shapes do not fit the system, the frames hold no light, or the illumination was not found;
+            ``CheckpointError``: the folder holds checkpoints of other data or settings.
         FitError: the optimisation broke down.
     """
     settings = settings or override(Reconstruction(), dict(system.fit_defaults))
@@ -78,7 +96,6 @@ def reconstruct(
     if calibration["status"] == "fail":
         raise DataError("the illumination was not found: " + "; ".join(r["message"] for r in calibration["reasons"]))
     times = np.asarray(times, np.float64)
-    model = forward_model(system, settings, dict(calibration), counts.shape[-3:], pixel, times)
     measured = system.measurements(counts)
     scale = float(measured.max())
     if not scale > 0:
@@ -86,20 +103,98 @@ def reconstruct(
     weights = np.ones(len(measured), np.float32)
     if held_out is not None:
         weights[held_out] = 0
-    noise = noise_variance(measured, pixel, system.passband())
+    recording = _Recording(system, dict(calibration), measured, counts.shape[-3:], times, pixel, scale)
+    begin = time.perf_counter()
+    tiles, settings = recording.tiles(settings, move)
+    planning = time.perf_counter() - begin
+    label = progress if isinstance(progress, str) else ("fit" if progress else None)
+    fits = []
+    for number, corner in enumerate(tiles.corners, start=1):
+        alone = len(tiles.corners) == 1
+        fits.append(
+            _fit(
+                recording if alone else recording.part(corner, tiles.shape),
+                settings,
+                weights=weights,
+                move=move,
+                snapshots=snapshots,
+                progress=label if alone or label is None else f"{label}, tile {number} of {len(tiles.corners)}",
+                checkpoint=None if checkpoint is None else Path(checkpoint) / ("" if alone else f"tile-{number}"),
+                checkpoint_seconds=checkpoint_seconds,
+                stop=stop,
+            )
+        )
+    # the programs were compiled to know how much memory they take
+    trace = fits[0].trace
+    trace = replace(trace, seconds=trace.seconds + planning, compile_seconds=trace.compile_seconds + planning)
+    fits[0] = replace(fits[0], trace=trace)
+    return fits[0] if len(fits) == 1 else Tiles(tiles, tuple(fits))
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """What one acquisition, or a part of its field, gives to a fit."""
+
+    system: ImagingSystem
+    calibration: dict[str, Any]
+    measured: np.ndarray  # (m, z, v, u), counts
+    frame_shape: tuple[int, int, int]
+    times_s: np.ndarray
+    pixel_um: float
+    scale: float
+
+    def model(self, settings: Reconstruction) -> ForwardModel:
+        return forward_model(self.system, settings, self.calibration, self.frame_shape, self.pixel_um, self.times_s)
+
+    def part(self, corner: tuple[int, int], shape: tuple[int, int]) -> _Recording:
+        """The part of the field that begins at the camera pixel ``corner``."""
+        if self.measured.shape[-2:] != self.frame_shape[1:]:
+            raise DataError(f"a measurement of {self.system.kind} is not a frame: its field cannot be fitted in tiles")
+        (y, x), (rows, columns) = corner, shape
+        return replace(
+            self,
+            calibration=dict(self.system.cropped(self.calibration, corner, self.pixel_um)),
+            measured=self.measured[..., y : y + rows, x : x + columns],
+            frame_shape=(self.frame_shape[0], rows, columns),
+        )
+
+    def tiles(self, settings: Reconstruction, move: bool) -> tuple[Tiling, Reconstruction]:
+        """Tiles that suit the memory, and the settings to fit them with."""
+        field, available = self.frame_shape[1:], available_bytes(settings)
+
+        def need(shape: tuple[int, int], settings: Reconstruction) -> int:
+            part = self if shape == field else self.part((0, 0), shape)
+            return peak_bytes(make_renderer(part.model(settings), settings), part.measured.shape, settings, move)
+
+        return plan(field, len(self.measured), self.system.grid_ratio, settings, need, available)
+
+
+def _fit(
+    recording: _Recording,
+    settings: Reconstruction,
+    *,
+    move: bool,
+    progress: str | None,
+    checkpoint: Path | None,
+    **options: Any,
+) -> Fit:
+    """The best of the starts."""
+    system, measured, scale = recording.system, recording.measured, recording.scale
+    model = recording.model(settings)
+    noise = noise_variance(measured, recording.pixel_um, system.passband())
     noise = None if noise is None else noise.mean(axis=1)
     scaled_noise = None if noise is None else float(np.mean(noise)) / scale**2
     best: tuple[Reconstruction, State, Trace] | None = None
-    for start in starts(settings) if move and scaled_noise else (settings,):
+    for number, start in enumerate(starts(settings) if move and scaled_noise else (settings,)):
         state, trace = fit(
             make_renderer(model, start),
             measured / scale,
             start,
-            weights=weights,
             move=move,
             noise_variance=scaled_noise,
-            snapshots=snapshots,
-            progress=progress if isinstance(progress, str) else ("fit" if progress else None),
+            progress=progress,
+            checkpoint=None if checkpoint is None else checkpoint / f"start-{number}.npz",
+            **options,
         )
         if best is None or trace.loss[-1] < best[2].loss[-1]:
             best = start, state, trace
@@ -111,10 +206,10 @@ def reconstruct(
     return Fit(
         system=system,
         settings=settings,
-        calibration=dict(calibration),
-        frame_shape=counts.shape[-3:],
-        pixel_um=pixel,
-        times_s=times,
+        calibration=recording.calibration,
+        frame_shape=recording.frame_shape,
+        pixel_um=recording.pixel_um,
+        times_s=recording.times_s,
         parameters=jax.tree.map(np.asarray, state.parameters),
         scale=scale,
         residual=residual,

@@ -24,8 +24,8 @@ from nstm.systems.base import ForwardModel, ImagingSystem, registered
 DETERMINED_PX = 0.25
 #: Share of the noise that every fit takes for structure at the least.
 LEAST_FITTED_NOISE = 0.1
-_SCHEMA = 1
-_LEVELLED = ("scene", "motion")
+_SCHEMA = 2
+_PARTS = ("scene", "motion", "illumination")
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class Fit:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to one ``.npz`` file (arrays and JSON, nothing pickled)."""
-        arrays = {f"{k}_{i}": a for k in _LEVELLED for i, a in enumerate(self.parameters[k])}
-        arrays |= {f"illumination_{name}": a for name, a in self.parameters["illumination"].items()}
+        leaves, _ = jax.tree_util.tree_flatten_with_path(self.parameters)
+        arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
         meta = {
             "schema": _SCHEMA,
             "kind": self.system.kind,
@@ -129,9 +129,9 @@ class Fit:
             "frame_shape": list(self.frame_shape),
             "pixel_um": self.pixel_um,
             "scale": self.scale,
-            "levels": {k: len(self.parameters[k]) for k in _LEVELLED},
             "seconds": self.trace.seconds,
             "compile_seconds": self.trace.compile_seconds,
+            "flat": self.trace.flat,
         }
         if self.noise_variance is not None:
             arrays["noise_variance"] = self.noise_variance
@@ -160,7 +160,7 @@ class Fit:
                 f"were taken from {first:g} to {last:g} s; nothing was measured outside"
             )
         in_time = renderer.motion.in_time(relative_times(times, self.times_s))
-        motion = [jnp.asarray(c) for c in self.parameters["motion"]]
+        motion = jax.tree.map(jnp.asarray, self.parameters["motion"])
         return np.asarray(renderer.motion.render(motion, in_time, jnp.float32(1)))
 
     def _pitch(self, renderer: Renderer) -> np.ndarray:
@@ -192,7 +192,7 @@ class Fit:
             half[axis] = self.system.grid_ratio / 2  # half a camera pixel
             there, back = (predict(renderer, parameters, jnp.asarray(sign * half)) for sign in (1, -1))
             slopes.append(self.scale * np.asarray(there - back))
-        window = max(slopes[0].shape[-2:]) / self.settings.multigrid.motion_finest_cells / 2
+        window = max(slopes[0].shape[-2:]) / renderer.motion.cells / 2
         fitted = self._slope_of_fitted_noise(self.noise_variance)
         planes = [
             determined(y, x, self.noise_variance, window, DETERMINED_PX, fitted)
@@ -243,14 +243,18 @@ def load(path: str | os.PathLike[str]) -> Fit:
         frame_shape=tuple(meta["frame_shape"]),
         pixel_um=meta["pixel_um"],
         times_s=arrays["times_s"],
-        parameters={
-            **{k: [arrays[f"{k}_{i}"] for i in range(n)] for k, n in meta["levels"].items()},
-            "illumination": {
-                k.removeprefix("illumination_"): a for k, a in arrays.items() if k.startswith("illumination_")
-            },
-        },
+        parameters={part: _tree(arrays, part) for part in _PARTS},
         scale=meta["scale"],
         residual=arrays["residual"],
         noise_variance=arrays.get("noise_variance"),
-        trace=Trace(arrays["loss"], arrays["frame_loss"], meta["seconds"], meta["compile_seconds"], {}),
+        trace=Trace(arrays["loss"], arrays["frame_loss"], meta["seconds"], meta["compile_seconds"], {}, meta["flat"]),
     )
+
+
+def _tree(arrays: dict[str, np.ndarray], name: str) -> Any:
+    """The tree of arrays whose places in it are their names, ``part/key/number``."""
+    if name in arrays:
+        return arrays[name]
+    keys = list(dict.fromkeys(n[len(name) + 1 :].split("/")[0] for n in arrays if n.startswith(f"{name}/")))
+    children = [_tree(arrays, f"{name}/{key}") for key in keys]
+    return children if keys and keys[0].isdigit() else dict(zip(keys, children, strict=True))

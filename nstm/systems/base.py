@@ -46,6 +46,10 @@ class ForwardModel(eqx.Module):
         """The model with ``offsets`` applied."""
         return self
 
+    def in_units(self, scene: Float[Array, "*n c z y x"]) -> Float[Array, "*n c z y x"]:
+        """A scene in the units of the results; default: those that it is fitted in."""
+        return scene
+
     @abc.abstractmethod
     def output(self, scene: Float[Array, "c z y x"]) -> Float[Array, "c z y x"]:
         """A scene as it is stored: padding cut off, limited to the support that the instrument transfers."""
@@ -161,6 +165,19 @@ class ImagingSystem(abc.ABC):
             pixel_um: camera pixel in the sample, um.
             padding_px: camera pixels added around the field; 0 makes it periodic.
         """
+
+    def cropped(self, calibration: Calibration, corner: tuple[int, int], pixel_um: float) -> Calibration:
+        """The calibration of a part of the field that begins at the camera pixel ``corner``; default: the same.
+
+        Args:
+            calibration: of the whole field.
+            corner: row and column.
+            pixel_um: camera pixel in the sample, um.
+
+        Raises:
+            DataError: every pixel of a frame sees the whole sample, so that a part cannot be fitted by itself.
+        """
+        return calibration
 
     def measurements(self, frames: np.ndarray) -> np.ndarray:
         """Frames ``(*frame_axes, z, y, x)`` (offset removed) as :meth:`ForwardModel.render` predicts them."""

@@ -57,7 +57,11 @@ class DpcForward(ForwardModel):
     def output(self, scene: Float[Array, "c 1 y x"]) -> Float[Array, "c 1 y x"]:
         """The field of the camera, limited to the frequencies that some source transfers; the phase has no mean."""
         limited = jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support[:, None], s=self.scene_shape[-2:])
-        return self._field(limited * self.units[:, None, None, None])
+        return self._field(self.in_units(limited))
+
+    def in_units(self, scene: Float[Array, "*n c 1 y x"]) -> Float[Array, "*n c 1 y x"]:
+        """Absorption in units of 1, phase in rad."""
+        return scene * self.units[:, None, None, None]
 
     def _field(self, images: Float[Array, "... y x"]) -> Float[Array, "... v u"]:
         _, (y, h), (x, w) = self.output_field
@@ -70,7 +74,13 @@ class Dpc(ImagingSystem):
 
     kind = "dpc"
     Settings = DpcSettings
-    fit_defaults: ClassVar[Mapping[str, Any]] = {"multigrid": {"scene_rate": 3e-2, "motion_rate": 4e-3}}
+    fit_defaults: ClassVar[Mapping[str, Any]] = {
+        "multigrid": {"scene_rate": 3e-2, "motion_rate": 4e-3},
+        "networks": {
+            **{"scene_finest": 0.4, "motion_coarsest": 1e-3, "motion_finest": 0.012, "motion_finest_times": 2},
+            "scene_tikhonov": 1e-4,
+        },
+    }
     block_axis = "illumination"
     settings: DpcSettings
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax.numpy as jnp
@@ -11,13 +13,13 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy.fft import next_fast_len
 
-from nstm.acquisition import DataError
 from nstm.conventional import sim as conventional_sim
 from nstm.illumination import order
 from nstm.illumination import sim as illumination_sim
 from nstm.optics.grids import frequencies
-from nstm.optics.otf import incoherent_otf, pixel_transfer
-from nstm.optics.volume import axial_frequency, volume_transfer
+from nstm.optics.lens import Lens
+from nstm.optics.measured import MeasuredOtf, read_otf
+from nstm.optics.otf import pixel_transfer
 from nstm.settings import Conventional, FrameSettings, Optics, Section, SystemSettings
 from nstm.systems.base import Baseline, Calibration, ImagingSystem, register
 from nstm.systems.instruments import INSTRUMENTS, instrument, with_preset
@@ -40,11 +42,25 @@ class SimOptics(Optics):
         float, Field(ge=1, le=4, description="pixels of the result per camera pixel along y and x")
     ] = 2.0
     padding_planes: Annotated[
-        int, Field(ge=0, le=64, description="planes added beyond each end of a stack for light from outside it")
-    ] = 2
+        int | None,
+        Field(
+            ge=0,
+            le=64,
+            description="planes added beyond each end of a stack for light from outside it, and so that no light goes "
+            "round from one end to the other; empty: the depth of focus, refractive index x wavelength / NA^2",
+        ),
+    ] = None
     pixel_integration: Annotated[
         bool, Field(description="the camera pixel's own blur is part of the transfer function")
     ] = True
+    otf: Annotated[
+        str | None,
+        Field(
+            description="file of measured transfer functions for estimate and conventional reconstruction: DeltaVision "
+            "or MRC, or TIFF as makeotf or `nstm otf` write it (set pixel_integration: false, it is in the measured "
+            "one); relative to where snakemake runs; empty: theory"
+        ),
+    ] = None
 
 
 class SimIllumination(Section):
@@ -180,15 +196,23 @@ class Sim(ImagingSystem):
 
     def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
         """Pattern vectors, phases and modulation; see :func:`nstm.illumination.sim.estimate`."""
-        optics = self.settings.optics
         return illumination_sim.estimate(
-            _single_plane(frames),
-            pixel_um=pixel_um,
-            na=optics.known("na"),
-            emission_wavelength_um=optics.known("emission_wavelength_um"),
-            beams=self.settings.illumination.beams,
-            pixel_integration=optics.pixel_integration,
+            np.asarray(frames, np.float32), beams=self.settings.illumination.beams, **self._lens(pixel_um)
         )
+
+    def _lens(self, pixel_um: float) -> dict[str, Any]:
+        """Numbers of :class:`nstm.optics.lens.Lens`."""
+        optics = self.settings.optics
+        return {
+            "na": optics.known("na"),
+            "emission_wavelength_um": optics.known("emission_wavelength_um"),
+            "pixel_um": pixel_um,
+            "pixel_integration": optics.pixel_integration,
+            "index": optics.index,
+            "excitation_wavelength_um": optics.excitation_wavelength_um,
+            "z_step_um": optics.z_step_um,
+            "measured": optics.otf and _measured(optics.otf, pixel_um, optics.z_step_um),
+        }
 
     def consensus(self, calibrations: list[Calibration]) -> Calibration:
         """Vectors and modulation from all good acquisitions."""
@@ -207,15 +231,14 @@ class Sim(ImagingSystem):
         padding_px: int,
     ) -> SimForward:
         """The forward model on a grid with ``padding_px`` camera pixels around the field."""
-        optics, ratio, (planes, *field) = self.settings.optics, self.grid_ratio, frame_shape
+        ratio, (planes, *field) = self.grid_ratio, frame_shape
         camera, fine = zip(*(padded_side(n, padding_px, ratio) for n in field), strict=True)
         # the field must begin on a sample of both grids
         offset = [aligned((c - n) // 2, ratio) for c, n in zip(camera, field, strict=True)]
         start = [round(o * ratio) for o in offset]
         pitch = pixel_um / ratio
         y, x = ((np.arange(n) - first) * pitch for n, first in zip(fine, start, strict=True))
-        beyond = optics.padding_planes if planes > 1 else 0
-        depth = next_fast_len(planes + 2 * beyond) if planes > 1 else 1
+        depth = next_fast_len(planes + 2 * self._beyond()) if planes > 1 else 1
         groups, transfer = self._transfer(camera, depth, pixel_um, calibration)
         scene_times, blocks = _scene_times(times, self.settings.frames.plane_blocks)
         return SimForward(
@@ -235,30 +258,42 @@ class Sim(ImagingSystem):
             ),
         )
 
+    def _beyond(self) -> int:
+        """Planes added beyond each end of a stack.
+
+        What leaves one end of the periodic volume comes back at the other, twice the depth of focus away; there less
+        than 4 % are left of every frequency above an eighth of the cutoff.
+        """
+        optics = self.settings.optics
+        if optics.padding_planes is not None:
+            return optics.padding_planes
+        focus_um = optics.known("index") * optics.known("emission_wavelength_um") / optics.known("na") ** 2
+        return max(1, round(focus_um / float(optics.known("z_step_um"))))
+
+    def cropped(self, calibration: Calibration, corner: tuple[int, int], pixel_um: float) -> Calibration:
+        """Phases at the first pixel of the part."""
+        k = np.asarray(calibration["pattern_vectors"])
+        turned = 2 * np.pi * pixel_um * (k @ np.asarray(corner, float))
+        return {**calibration, "phases": (np.asarray(calibration["phases"]) + turned[:, None]).tolist()}
+
     def _transfer(
         self, camera: tuple[int, int], depth: int, pixel_um: float, calibration: Calibration
     ) -> tuple[tuple[tuple[int, ...], ...], np.ndarray]:
         """Orders of the pattern that share a transfer function, and these functions ``(g, z, v, h)``."""
-        optics, beams = self.settings.optics, self.settings.illumination.beams
-        na, wavelength = optics.known("na"), optics.known("emission_wavelength_um")
+        lens, beams = Lens(**self._lens(pixel_um)), self.settings.illumination.beams
         fy, fx = frequencies(camera, pixel_um)
-        radius = np.hypot(fy, fx)[:, : camera[1] // 2 + 1]
-        if depth == 1:
-            groups: tuple[tuple[int, ...], ...] = (tuple(range(beams)),)
-            transfer = incoherent_otf(radius, na, wavelength)[None, None]
-        else:
-            index, lens = optics.known("index"), {"na": na, "wavelength_um": wavelength}
-            step = float(optics.known("z_step_um"))
-            period = float(np.mean([math.hypot(*k) for k in calibration["pattern_vectors"]]))
-            # two beams make a pattern that does not change along z
-            kappa = axial_frequency(period, index, optics.known("excitation_wavelength_um")) if beams == 3 else 0.0
-            groups = ((0, 2), (1,)) if beams == 3 else ((0, 1),)
-            axial = (0.0, kappa) if beams == 3 else (0.0,)
-            transfer = np.stack([volume_transfer(radius, depth, step, index=index, axial=k, **lens) for k in axial])
-        if optics.pixel_integration:
-            transfer = transfer * pixel_transfer(fy, fx, pixel_um)[:, : camera[1] // 2 + 1]
+        half = slice(camera[1] // 2 + 1)
+        radius = np.hypot(fy, fx)[:, half]
+        otf = lens.otf(depth, beams - 1, float(np.mean([math.hypot(*k) for k in calibration["pattern_vectors"]])))
+        sharing: dict[bytes, tuple[int, ...]] = {}
+        for number, table in enumerate(otf.tables):
+            sharing[table.tobytes()] = (*sharing.get(table.tobytes(), ()), number)
+        groups = tuple(sharing.values())
+        transfer = np.stack([otf(group[0], radius) for group in groups])
+        if lens.pixel_integration:
+            transfer = transfer * pixel_transfer(fy, fx, pixel_um)[:, half]
         transfer[..., camera[0] // 2, :] = 0  # the Nyquist row has no sign
-        return groups, transfer.astype(np.float32)
+        return groups, transfer.astype(np.complex64 if np.iscomplexobj(transfer) else np.float32)
 
     def _support(self, calibration: Calibration, shape: tuple[int, int], pitch_um: float) -> np.ndarray:
         """1 where a shifted band of any orientation and order reaches, on the half spectrum."""
@@ -293,23 +328,15 @@ class Sim(ImagingSystem):
     def _wiener(
         self, frames: np.ndarray, calibrations: list[Calibration], pixel_um: float, settings: Conventional
     ) -> np.ndarray:
-        optics = self.settings.optics
         image = conventional_sim.reconstruct(
-            _single_plane(frames),
-            calibrations,
-            pixel_um=pixel_um,
-            na=optics.known("na"),
-            emission_wavelength_um=optics.known("emission_wavelength_um"),
-            ratio=self.grid_ratio,
-            wiener=settings.wiener,
-            pixel_integration=optics.pixel_integration,
+            frames, calibrations, ratio=self.grid_ratio, wiener=settings.wiener, **self._lens(pixel_um)
         )
-        return image[None, None]
+        return image[None]
 
     def _widefield(
         self, frames: np.ndarray, calibrations: list[Calibration], pixel_um: float, settings: Conventional
     ) -> np.ndarray:
-        return conventional_sim.widefield(_single_plane(frames), self.grid_ratio)[0][None, None]
+        return conventional_sim.widefield(frames, self.grid_ratio)[0][None]
 
     def cutoff(self, calibration: Calibration) -> float:
         """``2 NA / emission wavelength + |k|`` of the finest pattern, cycles/um."""
@@ -320,6 +347,11 @@ class Sim(ImagingSystem):
         """``2 NA / emission wavelength``, cycles/um."""
         optics = self.settings.optics
         return 2 * optics.known("na") / optics.known("emission_wavelength_um")
+
+
+@lru_cache(maxsize=4)
+def _measured(path: str, pixel_um: float, z_step_um: float | None) -> MeasuredOtf:
+    return read_otf(Path(path), pixel_um=pixel_um, z_step_um=z_step_um)
 
 
 def _scene_times(times: np.ndarray, blocks: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -342,9 +374,3 @@ def _scene_times(times: np.ndarray, blocks: int | None) -> tuple[np.ndarray, np.
     own = np.arange(planes) * min(blocks, planes) // planes
     mean = [flat[:, own == block].mean(axis=1) for block in range(own[-1] + 1)]
     return np.stack(mean, axis=1), own
-
-
-def _single_plane(frames: np.ndarray) -> np.ndarray:
-    if frames.shape[-3] != 1:
-        raise DataError(f"the frames have {frames.shape[-3]} planes; SIM handles single planes: set frames.planes: 1")
-    return np.ascontiguousarray(frames[..., 0, :, :], dtype=np.float32)

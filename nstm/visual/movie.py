@@ -50,7 +50,9 @@ class Panel:
         return str(flags[time_index] or "") if time_index < len(flags) else ""
 
 
-def movie(panels: list[Panel], out: Path, settings: Movie, *, time_note: str = "") -> Layout:
+def movie(
+    panels: list[Panel], out: Path, settings: Movie, *, time_note: str = "", columns: int | None = None
+) -> Layout:
     """Write the panels side by side as an MP4 (H.264, yuv420p), one movie frame per output time.
 
     The intensity range of a panel is one for all times (percentiles); a volume is shown as its maximum
@@ -61,6 +63,7 @@ def movie(panels: list[Panel], out: Path, settings: Movie, *, time_note: str = "
         out: the file to write.
         settings: frame rate, saturation, height.
         time_note: stands behind the time stamp, e.g. that times are assumed.
+        columns: panels in a row; default: as many as fill a screen best.
 
     Returns:
         The arrangement that was drawn.
@@ -69,9 +72,8 @@ def movie(panels: list[Panel], out: Path, settings: Movie, *, time_note: str = "
         DataError: no panel or no time, panels with different times, or the file is not what was written.
     """
     times = shared_times(panels)
-    layout = arrange(
-        len(panels), field_aspect(panels), settings.height_px, footnotes=any(panel.footnote for panel in panels)
-    )
+    footnotes = any(panel.footnote for panel in panels)
+    layout = arrange(len(panels), field_aspect(panels), settings.height_px, footnotes=footnotes, columns=columns)
     with replace_whole(out) as temporary:
         writer = imageio_ffmpeg.write_frames(
             str(Path(temporary).resolve()),

@@ -144,6 +144,7 @@ def arrange(
     height_px: int,
     *,
     footnotes: bool = False,
+    columns: int | None = None,
     limit: tuple[int, int] = (3840, 2160),
 ) -> Layout:
     """Panels side by side, or below each other where the field is wide, within ``limit`` (width, height).
@@ -153,13 +154,14 @@ def arrange(
         aspect: width / height of the field.
         height_px: wished height of one panel; smaller where the whole would pass the limit.
         footnotes: keep a strip below the panels for a footnote.
+        columns: panels in a row; default: as many as fill a screen best.
         limit: largest movie (4K: beyond it browsers stop decoding in hardware).
     """
 
     def fill(columns: int) -> float:  # scale at which the panels fill a 16:9 screen
         return min(16 / (columns * aspect), 9 / math.ceil(count / columns))
 
-    columns = max(range(1, count + 1), key=lambda c: (fill(c) * (1.5 if c == count else 1), c))
+    columns = columns or max(range(1, count + 1), key=lambda c: (fill(c) * (1.5 if c == count else 1), c))
     rows = math.ceil(count / columns)
     height = float(height_px)
     while True:

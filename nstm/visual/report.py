@@ -8,6 +8,7 @@ import io
 import itertools
 import math
 import os
+import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ _FAILED_WORDS = {
     "quality": "the raw-data checks failed",
     "illumination": "the illumination could not be estimated",
 }
+#: What stands before a reason that holds for some acquisitions.
+_WHOSE = re.compile(r"^acquisition\(s\) [\d, ]+(and \d+ more)?(, the first)?: ")
 _VERDICT = {
     "pass": "Reconstruction: no warning (what was checked stands under Trust).",
     "warn": "Read this reconstruction with care.",
@@ -140,9 +143,14 @@ def row_view(row: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def stage_views(evidence: Evidence) -> list[dict[str, Any]]:
-    """State and reasons of every stage; one that was not made says why."""
-    views = []
+    """State and reasons of every stage; one that was not made says why.
+
+    Gates hand their reasons on, so that each file is whole by itself; on the page a reason stands once, at the first
+    stage that gives it.
+    """
+    views: list[dict[str, Any]] = []
     for key, title in STAGES.items():
+        view: dict[str, Any]
         if key in evidence.problems:
             message = one_line(evidence.problems[key], 600)
             view = {"state": "fail", "reasons": [{"severity": "fail", "message": message}]}
@@ -151,10 +159,27 @@ def stage_views(evidence: Evidence) -> list[dict[str, Any]]:
             view = {"state": state(block), "reasons": tables.reasons(block)}
             if view["state"] != "pass" and not view["reasons"]:
                 view["reasons"] = [{"severity": view["state"], "message": "no reason was written"}]
+            view["reasons"] = _new_reasons(view["reasons"], views)
         else:
             view = {"state": "none", "reasons": [{"severity": "none", "message": not_made(evidence, key)}]}
         views.append({"key": key, "title": title, **view})
     return views
+
+
+def _new_reasons(
+    reasons: Sequence[Mapping[str, str]], before: Sequence[Mapping[str, Any]]
+) -> Sequence[Mapping[str, str]]:
+    """The reasons that no stage before gives; where none is left, which stages give them."""
+
+    def bare(message: str) -> str:
+        return _WHOSE.sub("", message)
+
+    said = {bare(r["message"]): stage["title"] for stage in reversed(before) for r in stage["reasons"]}
+    own = [r for r in reasons if bare(r["message"]) not in said]
+    if reasons and not own:
+        titles = " and ".join(dict.fromkeys(said[bare(r["message"])] for r in reasons))
+        return [{"severity": reasons[0]["severity"], "message": f"for what is said under {titles}"}]
+    return own
 
 
 def grouped_reasons(stages: Sequence[Mapping[str, Any]], most: int = 4) -> list[dict[str, str]]:

@@ -7,8 +7,9 @@ import pytest
 import tifffile
 
 from nstm.acquisition import DataError
-from nstm.conventional.sim import Wiener2D, effective_transfer, padded_axis, reconstruct, widefield
+from nstm.conventional.sim import Wiener, effective_transfer, padded_axis, reconstruct, widefield
 from nstm.illumination.sim import estimate
+from nstm.optics.lens import Lens
 
 OPTICS = {"pixel_um": 0.065, "na": 1.4, "emission_wavelength_um": 0.515}
 
@@ -64,7 +65,7 @@ def test_truth_is_reconstructed_with_estimated_parameters(shared_cases, name, le
 
 def test_noise_driven_parameter_is_near_the_best_constant(shared_cases):
     frames, optics, about, true, truth = _case(shared_cases, "b3_256_mid")
-    method = Wiener2D(frames.shape[-2:], [true] * 3, ratio=2.0, **optics)
+    method = Wiener(frames.shape[-2:], [true] * 3, Lens(**optics), ratio=2.0)
     scores = {
         w: _psnr(method(frames, w), truth, about["px"] / 2, about["cutoff_sim"]) for w in ("auto", 1e-3, 3e-4, 1e-4)
     }
@@ -127,7 +128,7 @@ def test_each_orientation_uses_its_own_calibration(shared_cases):
 
 def test_result_lies_within_the_support_of_the_shifted_bands(shared_cases):
     frames, optics, about, true, _ = _case(shared_cases, "b2_256_mid")
-    method = Wiener2D(frames.shape[-2:], [true] * 3, ratio=2.0, **optics)
+    method = Wiener(frames.shape[-2:], [true] * 3, Lens(**optics), ratio=2.0)
     spectrum = np.abs(np.fft.rfft2(method(frames) * np.hanning(512)[:, None] * np.hanning(512)))
     fy, fx = np.fft.fftfreq(512, about["px"] / 2)[:, None], np.fft.rfftfreq(512, about["px"] / 2)[None, :]
     assert spectrum[np.hypot(fy, fx) > 1.02 * about["cutoff_sim"]].max() < 1e-4 * spectrum.max()

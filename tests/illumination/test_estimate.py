@@ -70,7 +70,7 @@ def test_pattern_beyond_the_passband_is_found(rng):
     k = vectors_at(1.03 * 2 * 1.4 / 0.515, [0.2, 1.25, 2.3])
     phases = np.tile(2 * np.pi * np.arange(3) / 3, (3, 1))
     frames = lit_frames(dots((192, 192), 2500, rng), k, phases, [[0.9]] * 3, rng, photons=500)
-    found = estimate(frames, beams=2, **OPTICS)
+    found = estimate(frames, beams=2, index=1.518, excitation_wavelength_um=0.488, **OPTICS)
     assert found["status"] == "pass"
     assert (np.hypot(*(np.array(found["pattern_vectors"]) - k).T) * 192 * 0.065).max() < 0.03
 

@@ -47,7 +47,7 @@ def record(index, **changes):
         "seconds": 2.0,
         "compile_seconds": 1.0,
         "peak_memory_mb": 100.0 + index,
-        "residual_noise_units": [0.9, 1.0],
+        "residual_noise_units": [0.8, 0.9],
         "static_residual_noise_units": [2.0, 2.0] if index == 0 else None,
         "held_out": [{"frame": [0, 1], "error": 1.1, "static_error": 2.2}] if index == 0 else [],
         "motion_px": {"total_rms": 3.0, "total_max": 5.0, "per_interval_max": 0.6},
@@ -124,12 +124,22 @@ def test_costs_and_trust_without_truth(world):
     metrics, trust = world.evaluate(None)
     assert metrics["methods"] == {}
     assert (metrics["seconds"], metrics["peak_memory_mb"]) == (4.0, 101.0)
-    assert metrics["residual"] == pytest.approx(np.sqrt((0.81 + 1) / 2))
+    assert metrics["residual"] == pytest.approx(np.sqrt((0.64 + 0.81) / 2))
     assert metrics["static_residual"] == pytest.approx(2.0)
     assert metrics["held_out"] == {"frames": 1, "error": pytest.approx(1.1), "static_error": pytest.approx(2.2)}
     assert [a["index"] for a in trust["acquisitions"]] == [0, 1]
     assert trust["acquisitions"][0]["held_out_ratio_to_static"] == pytest.approx(0.5)
     assert trust["acquisitions"][1]["held_out_error"] is None
+
+
+@pytest.mark.parametrize(("held_out", "told"), [([], False), ([1, 7], False), ([7, 9], True)])
+def test_a_choice_of_acquisitions_that_the_sample_does_not_have_is_told(world, tmp_path, held_out, told):
+    given = params() | {"reconstruction": {"held_out": held_out, "static": True}}
+    raw, light = world.folder / "raw.ome.zarr", world.folder / "illumination.json"
+    run_evaluate(given, raw, light, world.stores, world.jobs, None, tmp_path / "m.json", tmp_path / "t.json")
+    messages = [r["message"] for r in read_json(tmp_path / "t.json")["reasons"]]
+    assert len(messages) == told
+    assert all("held_out names acquisition(s) 7, 9, but this sample has 2, counted from 0" in m for m in messages)
 
 
 def test_truth_at_other_times_is_not_used(world, tmp_path):

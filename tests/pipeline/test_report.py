@@ -12,7 +12,7 @@ from PIL import Image
 from nstm.pipeline.report import run_report
 from nstm.settings import Movie
 from nstm.visual.movie import Panel, movie
-from nstm.visual.report import MOVIE_BYTES, STILL_BYTES, chart, embedded_picture, relative_link
+from nstm.visual.report import MOVIE_BYTES, STILL_BYTES, Evidence, chart, embedded_picture, relative_link, stage_views
 
 from ..visual.test_movie import series
 
@@ -148,6 +148,24 @@ def test_every_row_stands_on_the_page_with_its_reason(tmp_path):
     links = [a["href"][1:] for t, a in page.tags if t == "a" and a["href"].startswith("#")]
     assert sections == links
     assert len(sections) == 7
+
+
+def test_a_reason_that_gates_hand_on_stands_once():
+    told = "the light fell by half"
+
+    def stage(*messages):
+        return {"status": "warn", "reasons": [{"severity": "warn", "message": message} for message in messages]}
+
+    found = {
+        "inspect": {"status": "pass"},
+        "quality": stage(f"acquisition(s) 0, 1, the first: {told}"),
+        "illumination": stage(f"acquisition(s) 0, 1, the first: {told}"),
+        "trust": stage(f"acquisition(s) 0, 1: {told}", "acquisition(s) 1: the motion was not found"),
+    }
+    _, quality, illumination, trust = stage_views(Evidence({"sample": "cell"}, found))
+    assert [r["message"] for r in quality["reasons"]] == [f"acquisition(s) 0, 1, the first: {told}"]
+    assert [r["message"] for r in illumination["reasons"]] == ["for what is said under raw data"]
+    assert [r["message"] for r in trust["reasons"]] == ["acquisition(s) 1: the motion was not found"]
 
 
 def test_without_truth_the_page_says_so(tmp_path):

@@ -5,15 +5,34 @@ import pytest
 from nstm.quality import trust
 from nstm.quality.trust import verdict, verdict_of_sample
 
+REGION = {
+    "centre_um": [1.0, 2.0],
+    "size_um": [0.5, 0.7],
+    "outline_um": [[0.75, 1.65], [0.75, 2.35], [1.25, 2.35], [1.25, 1.65]],
+    "share": 0.1,
+    "frames": [6, 7],
+    "planes": [0],
+    "residual_noise_units": 4.2,
+    "motion_px": 3.1,
+    "between_frames": [6, 7],
+}
 
-def record(residual=0.95, error=None, static=None, step=0.5, total=3.0, **changes):
+
+def record(residual=0.85, error=None, static=None, step=0.5, total=3.0, **changes):
     return {
         "index": 2,
         "status": "pass",
         "reasons": [],
         "residual_noise_units": [residual] * 9,
         "held_out": [] if error is None else [{"frame": [0, 1], "error": error, "static_error": static}] * 3,
-        "motion_px": {"total_rms": total, "total_max": 2 * total, "per_interval_max": step},
+        "motion_px": {
+            "total_rms": total,
+            "total_max": 2 * total,
+            "per_interval_max": step,
+            "per_interval_95": [0.8 * step] * 8,
+            "per_exposure_95": 0.4 * step,
+            "resolution": 0.8,
+        },
         **changes,
     }
 
@@ -25,7 +44,7 @@ def codes(entry):
 def test_a_good_fit_passes():
     entry = verdict(record(error=1.1, static=2.0))
     assert (entry["status"], entry["reasons"]) == ("pass", [])
-    assert entry["residual_noise_units"] == pytest.approx(0.95)
+    assert entry["residual_noise_units"] == pytest.approx(0.85)
     assert entry["held_out_error"] == pytest.approx(1.1)
     assert entry["held_out_ratio_to_static"] == pytest.approx(0.55)
     assert entry["motion_px_per_interval"] == 0.5
@@ -37,14 +56,20 @@ def test_a_good_fit_passes():
         ({"residual": trust.RESIDUAL_WARN + 0.01}, ("warn", "residual")),
         ({"residual": trust.RESIDUAL_FAIL + 0.01}, ("fail", "residual")),
         ({"residual": 0.5}, ("warn", "overfitted")),
-        ({"step": 2.5}, ("warn", "fast")),
-        ({"step": 4.5}, ("fail", "too_fast")),
-        ({"error": 1.7, "static": 2.0}, ("warn", "held_out")),
-        ({"error": 3.2, "static": 5.0}, ("fail", "held_out")),
+        ({"step": 2.0, "motion_px": {"per_interval_max": 2.5, "per_interval_95": [1.0]}}, ("warn", "fast")),
+        ({"motion_px": {"per_interval_max": 6.0, "per_interval_95": [1.0, 5.0]}}, ("fail", "too_fast")),
+        ({"motion_px": {"per_exposure_95": 0.9, "resolution": 0.8}}, ("warn", "moves_in_exposure")),
+        ({"blurred_frames": [{"frame": 3, "length_px": 2.0, "direction_deg": 45.0}]}, ("warn", "blurred_frames")),
+        ({"seeds": {"fits": 4, "motion_px": 0.7}}, ("warn", "seeds")),
+        ({"error": 2.5, "static": 5.0}, ("warn", "held_out")),
+        ({"error": 5.0, "static": 9.0}, ("fail", "held_out")),
         ({"error": 1.2, "static": 1.1}, ("warn", "worse_than_static")),
         ({"error": 1.4, "static": 1.0}, ("fail", "worse_than_static")),
         ({"residual_noise_units": [None] * 9}, ("warn", "noise_unknown")),
-        ({"residual_noise_units": [0.9] * 8 + [1.5]}, ("warn", "outlier_frame")),
+        ({"residual_noise_units": [0.8] * 8 + [1.2]}, ("warn", "outlier_frame")),
+        ({"regions": [{**REGION, "share": 0.2}]}, ("warn", "lost_region")),
+        ({"regions": [{**REGION, "share": 0.9}]}, ("warn", "lost")),
+        ({"regions": [{**REGION, "share": 0.9, "frames": list(range(7))}]}, ("fail", "lost")),
     ],
 )
 def test_each_ground_of_doubt(changes, expected):
@@ -54,7 +79,28 @@ def test_each_ground_of_doubt(changes, expected):
 
 
 def test_a_still_sample_need_not_beat_the_static_model():
-    assert verdict(record(error=1.05, static=1.0, total=0.1, step=0.02))["status"] == "pass"
+    assert verdict(record(error=1.4, static=1.0, total=0.1, step=0.02))["status"] == "pass"
+
+
+def test_a_lost_region_is_told_with_its_place_its_frames_and_its_motion():
+    entry = verdict(record(regions=[REGION]))
+    assert entry["regions"][0]["outline_um"] == REGION["outline_um"]
+    assert entry["reasons"][0]["message"] == (
+        "in the region of 0.5 x 0.7 um around (y, x) = (1.0, 2.0) um frame(s) 6, 7 differ from the fit by up to 4.2 "
+        "times the noise (between frames 6 and 7 the fit moves it by 3.1 camera pixels): do not read structure there"
+    )
+    unknown = verdict(record(regions=[{**REGION, "motion_px": None, "between_frames": None, "planes": [2, 3]}]))
+    assert "um, plane(s) 2, 3, frame(s) 6, 7 differ" in unknown["reasons"][0]["message"]
+    assert "structure appeared, or its motion was not found" in unknown["reasons"][0]["message"]
+
+
+def test_of_many_regions_the_worst_are_told_and_the_others_counted():
+    entry = verdict(record(regions=[{**REGION, "centre_um": [1.0 + i, 2.0]} for i in range(5)]))
+    assert [code for _, code in codes(entry)] == ["lost_region"] * 3 + ["lost_regions"]
+    assert entry["reasons"][-1]["message"].startswith("2 more regions")
+    _, reasons = verdict_of_sample([entry])
+    assert [r["code"] for r in reasons] == ["lost_region", "lost_regions"]
+    assert reasons[0]["message"].endswith("(and 2 more like this)")
 
 
 def test_without_held_out_frames_there_is_no_ratio():
@@ -71,7 +117,7 @@ def test_a_failed_fit_keeps_its_reason():
 
 
 def test_sample():
-    fine, doubtful = verdict(record()), verdict(record(residual=1.2))
+    fine, doubtful = verdict(record()), verdict(record(residual=1.1))
     failed = verdict({"index": 1, "status": "fail", "reasons": []})
     assert verdict_of_sample([fine, fine]) == ("pass", [])
     status, reasons = verdict_of_sample([fine, doubtful, failed])

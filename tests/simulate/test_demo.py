@@ -6,11 +6,23 @@ import tifffile
 import zarr
 
 from nstm.acquisition import DataError
+from nstm.io.open import open_acquisitions
 from nstm.io.store import open_timelapse
-from nstm.simulate.demo import CASES, TRAVEL_UM, list_cases, living, record, simulate_case
+from nstm.simulate.demo import (
+    CASES,
+    TRAVEL_UM,
+    list_cases,
+    living,
+    record,
+    simulate_case,
+    write_raw_tiff,
+    write_truth,
+)
 from nstm.simulate.motion import largest_travel
 from nstm.simulate.sim import structure_area
 from nstm.simulate.structures import er_network
+from nstm.systems.dpc import Dpc, DpcSettings
+from nstm.systems.sim import Sim, SimSettings
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +33,8 @@ def small(tmp_path_factory):
 
 
 def test_cases():
-    assert set(list_cases()) == {"er_moving", "er_static", "er_small"}
+    sim = {"er_moving", "er_static", "er_small", "sim3d_moving", "sim3d_small"}
+    assert set(list_cases()) == sim | {"dpc_moving", "dpc_small"}
     with pytest.raises(DataError, match="er_moving"):
         record("nothing")
 
@@ -52,6 +65,46 @@ def test_truth_stands_at_every_exposure(small):
     assert np.array(simulation["calibration"]["pattern_vectors"]).shape == (3, 2)
     raw = tifffile.imread(small / "er_small.ome.tif").astype(float) - 100
     assert raw.mean() == pytest.approx(float(truth.mean()), rel=0.05)
+
+
+SYSTEMS = {
+    "dpc_small": Dpc(
+        DpcSettings.model_validate(
+            {"optics": {"na": 0.25, "emission_wavelength_um": 0.525}, "frames": {"order": "t illumination"}}
+        )
+    ),
+    "sim3d_small": Sim(
+        SimSettings.model_validate(
+            {
+                "optics": {"na": 1.4, "index": 1.518},
+                "illumination": {"angles": 3, "phases": 5, "beams": 3},
+                "frames": {"planes": 4, "order": "t angle z phase"},
+            }
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_user_can_read_the_file_of_any_microscope(name, tmp_path):
+    recording = record(name)
+    write_raw_tiff(tmp_path / "raw.ome.tif", recording)
+    write_truth(tmp_path / "truth.ome.zarr", recording, name)
+    read = open_acquisitions(tmp_path / "raw.ome.tif", SYSTEMS[name])
+    frames, times = recording.frames, recording.times
+    if name == "dpc_small":
+        frames, times = frames[:, :, None], times[..., None]
+    np.testing.assert_array_equal(read["frames"].values, frames)
+    np.testing.assert_allclose(np.diff(read["time"].values.ravel()), np.diff(times.ravel()), atol=1e-6)
+    assert read.attrs["pixel_um"] == pytest.approx(recording.microscope.pixel_um)
+    truth = open_timelapse(tmp_path / "truth.ome.zarr")
+    np.testing.assert_array_equal(truth.values, recording.truth_tczyx())
+    assert truth.attrs["pixel_um"] == pytest.approx(recording.spacing_um[-1])
+    assert dict(truth.sizes) == (
+        {"t": 8, "c": 2, "z": 1, "y": 64, "x": 64}
+        if name == "dpc_small"
+        else {"t": 15, "c": 1, "z": 4, "y": 64, "x": 64}
+    )
 
 
 @pytest.mark.parametrize("name", ["er_moving", "er_small"])

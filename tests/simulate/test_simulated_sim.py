@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nstm.simulate import Points, SimMicroscope, drift, er_network, simulate_sim, still, structure_area
-from nstm.simulate.sim import camera, incoherent_transfer
+from nstm.simulate.camera import camera
+from nstm.simulate.sim import incoherent_transfer
 
 SMALL = SimMicroscope(shape=(48, 40), photons=500, sub_exposures=4)
 
@@ -116,7 +117,7 @@ def test_bleaching_and_background():
 
 
 def test_camera_noise():
-    counts = camera(np.full((300, 300), 50, np.float32), SMALL, seed=1).astype(float)
+    counts = camera(np.full((300, 300), 50, np.float32), offset=100, read_noise=1.6, seed=1).astype(float)
     assert counts.mean() == pytest.approx(150, abs=0.2)
     assert counts.var() == pytest.approx(50 + 1.6**2, rel=0.03)
 

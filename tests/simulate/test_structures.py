@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nstm.simulate.structures import SPACING_UM, Area, Points, er_network, filaments, ribbon
+from nstm.simulate.structures import SPACING_UM, Area, Points, er_network, filaments, ribbon, through_depth
 
 AREA = Area(-1.0, -1.0, 5.0, 7.0)
 
@@ -36,3 +36,24 @@ def test_a_ribbon_has_its_light_and_width():
 def test_points_must_fit_their_weights():
     with pytest.raises(ValueError, match="weights"):
         Points(np.zeros((3, 2)), np.ones(4))
+    with pytest.raises(ValueError, match="weights"):
+        Points(np.zeros((3, 4)), np.ones(3))
+
+
+def test_merged_emitters_keep_light_and_centre_of_mass():
+    points = er_network(1, AREA)
+    fewer = points.merged(0.03)
+    assert len(fewer.weight) < 0.5 * len(points.weight)
+    assert fewer.weight.sum() == pytest.approx(points.weight.sum())
+    np.testing.assert_allclose(fewer.weight @ fewer.position, points.weight @ points.position)
+
+
+def test_a_structure_through_depth_keeps_its_places_and_fills_the_depth():
+    points = er_network(1, AREA)
+    deep = through_depth(points, 4, -0.2, 0.9)
+    np.testing.assert_array_equal(deep.position[:, 1:], points.position)
+    z = deep.position[:, 0]
+    assert -0.2 <= z.min() < 0
+    assert 0.7 < z.max() <= 0.9
+    slope = np.abs(np.diff(z)) / np.maximum(np.hypot(*np.diff(points.position, axis=0).T), 1e-9)
+    assert np.median(slope) < 1

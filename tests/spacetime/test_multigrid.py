@@ -6,7 +6,8 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from nstm.settings import Multigrid
-from nstm.spacetime.multigrid import MotionGrids, SceneGrids, doubled, interpolation, windows
+from nstm.spacetime.multigrid import MotionGrids, SceneGrids, doubled, interpolation
+from nstm.spacetime.representation import windows
 
 
 def test_windows_open_one_after_the_other_and_are_all_open_at_the_end():
@@ -27,7 +28,7 @@ def test_interpolation_is_exact_for_straight_lines(nodes):
 
 def test_the_finest_scene_grid_is_the_pixels_themselves():
     grids = SceneGrids(1, (1, 24, 40), Multigrid())
-    coefficients = grids.zeros()
+    coefficients = grids.initial(0)
     assert coefficients[-1].shape == (1, 1, 24, 40)
     image = np.random.default_rng(0).normal(size=(1, 1, 24, 40)).astype(np.float32)
     coefficients[-1] = jnp.asarray(image)
@@ -37,7 +38,7 @@ def test_the_finest_scene_grid_is_the_pixels_themselves():
 
 def test_a_constant_motion_coefficient_moves_everything_alike_in_units_of_the_field():
     grids = MotionGrids((1, 24, 40), 2, Multigrid())
-    coefficients = grids.zeros()
+    coefficients = grids.initial(0)
     coefficients[0] = coefficients[0].at[1].set(0.1)
     field = np.asarray(grids.render(coefficients, grids.in_time(np.array([0.0, 0.3, 1.0])), jnp.float32(1)))
     np.testing.assert_allclose(field[:, 0], 0, atol=1e-6)
@@ -54,7 +55,7 @@ def test_roughness_of_a_shear_is_its_squared_gradient():
 def test_a_ramp_is_a_ramp_at_every_octave():
     grids = SceneGrids(1, (6, 40, 57), Multigrid())
     assert max(grids.octaves) > 0
-    coefficients = grids.zeros()
+    coefficients = grids.initial(0)
     for level, c in enumerate(coefficients[:-1]):
         ramp = np.linspace(0, 1, c.shape[-1], dtype=np.float32) * np.ones(c.shape, np.float32)
         alone = [jnp.asarray(ramp) if i == level else jnp.zeros_like(z) for i, z in enumerate(coefficients)]
@@ -71,7 +72,7 @@ def test_doubling_is_linear_interpolation(shape):
 
 def test_a_volume_moves_along_three_axes():
     grids = MotionGrids((5, 24, 40), 2, Multigrid())
-    coefficients = grids.zeros()
+    coefficients = grids.initial(0)
     assert coefficients[0].shape == (3, 2, 2, 2, 2)
     coefficients[0] = coefficients[0].at[0].set(0.1)
     field = np.asarray(grids.render(coefficients, grids.in_time(np.array([0.5])), jnp.float32(1)))

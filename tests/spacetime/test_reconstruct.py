@@ -200,9 +200,9 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(small, tmp_path):
         fit(renderer, data + 1e-3, few, **kept)
     with pytest.raises(DataError, match="other data, settings"):
         fit(renderer, data, few.model_copy(update={"illumination_rate": 0.01}), **kept)
-    (tmp_path / "fit.npz").write_bytes(b"PK no checkpoint")
+    (tmp_path / "text.npz").write_bytes(b"PK no checkpoint")
     with pytest.raises(DataError, match="no checkpoint"):
-        fit(renderer, data, few, **kept)
+        fit(renderer, data, few, checkpoint=tmp_path / "text.npz")
 
 
 def test_a_fit_that_breaks_down_later_keeps_the_last_good_state(small, monkeypatch):

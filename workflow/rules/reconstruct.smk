@@ -2,7 +2,10 @@
 
 
 rule reconstruct:
-    """Fit scene and motion of a batch of acquisitions; the only rule that asks for a GPU where there is one."""
+    """Fit scene and motion of a batch of acquisitions; the only rule that asks for a GPU where there is one.
+
+    A job that was stopped goes on from .checkpoints, which holds no declared output.
+    """
     input:
         raw=RAW,
         illumination=ILLUMINATION,

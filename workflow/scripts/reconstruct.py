@@ -17,11 +17,12 @@ def main(
     last: int,
     out_store: Path,
     out_record: Path,
+    checkpoints: Path | None = None,
 ) -> None:
     from nstm.pipeline.fits import keep_record
     from nstm.pipeline.reconstruct import run_reconstruct
 
-    run_reconstruct(params, raw_store, illumination_json, first, last, out_store)
+    run_reconstruct(params, raw_store, illumination_json, first, last, out_store, checkpoints)
     keep_record(out_store, out_record)
 
 
@@ -35,4 +36,5 @@ if __name__ == "__main__":
             int(snakemake.wildcards.last),
             Path(snakemake.output.job),
             Path(snakemake.output.record),
+            Path(".checkpoints"),
         )

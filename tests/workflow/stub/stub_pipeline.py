@@ -46,7 +46,7 @@ def run_illumination(params, raw_store, quality_json, out_json):
     _write(out_json, status=raw.get("illumination", "pass"), reasons=[])
 
 
-def run_reconstruct(params, raw_store, illumination_json, first, last, out_store):
+def run_reconstruct(params, raw_store, illumination_json, first, last, out_store, checkpoints=None):
     raw = json.loads((Path(raw_store) / "zarr.json").read_text())
     assert Stage.from_params(params).reconstruction.steps
     if raw.get("reconstruct") == "hang" and "STUB_FREE" not in os.environ:

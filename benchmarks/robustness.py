@@ -1,0 +1,222 @@
+"""Every case of robustness.tsv with the default settings: was its motion found? A table, and JSON on request.
+
+python benchmarks/robustness.py [--match TEXT] [--json OUT]
+
+A case counts as found when the reconstruction is within 1 dB (equalised PSNR against the truth, mean of all frames) of
+the same fit that is given the true motion. ``interval px`` is the largest movement between neighbouring frames, camera
+pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import nstm
+from nstm.metrics import psnr_equalised
+from nstm.optics.noise import noise_variance
+from nstm.settings import Reconstruction, override
+from nstm.simulate import DpcMicroscope, Recording, SimMicroscope, VolumeMicroscope, simulate_dpc, simulate_volume
+from nstm.simulate.dpc import cells
+from nstm.simulate.imaging import calibration_of, stacked, system_of
+from nstm.simulate.motion import largest_travel
+from nstm.simulate.sim import simulate_sim, structure_area
+from nstm.simulate.structures import Area, er_network, filaments, through_depth
+from nstm.simulate.studies import MOTIONS, Field
+from nstm.spacetime.fit import fit
+from nstm.spacetime.renderer import make_renderer
+from nstm.spacetime.representation import KnownMotion, relative_times
+from nstm.spacetime.result import forward_model
+from nstm.systems.base import ImagingSystem
+
+CASES = Path(__file__).with_suffix(".tsv")
+#: Below the fit that is given the true motion, dB.
+FOUND_DB = 1.0
+#: Room for what moves in, um.
+_TRAVEL_UM = 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A line of the list; ``amount`` as :data:`nstm.simulate.studies.MOTIONS` explains it."""
+
+    system: str
+    side: int
+    structure: str
+    photons: float
+    motion: str
+    amount: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Unique in the list."""
+        return f"{self.system}-{self.side}-{self.structure}-{self.photons:g}-{self.motion}-{self.amount:g}-{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What came of a case: equalised PSNR of both fits, dB; mean squared residual in units of the noise."""
+
+    case: Case
+    interval_px: float
+    given_db: float
+    given_residual: float
+    found_db: float
+    residual: float
+    seconds: float
+
+    @property
+    def found(self) -> bool:
+        """Within 1 dB of the fit that knows the motion."""
+        return self.found_db >= self.given_db - FOUND_DB
+
+
+def listed(path: Path = CASES) -> Iterator[Case]:
+    """The cases of a list."""
+    with path.open() as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            yield Case(
+                system=row["system"],
+                side=int(row["side"]),
+                structure=row["structure"],
+                photons=float(row["photons"]),
+                motion=row["motion"],
+                amount=float(row["amount"]),
+                seed=int(row["seed"]),
+            )
+
+
+def microscope_of(case: Case) -> SimMicroscope | DpcMicroscope:
+    """The instrument of a case."""
+    shape = (case.side, case.side)
+    if case.system == "dpc":
+        return DpcMicroscope(shape=shape, photons=case.photons)
+    if case.system == "volume":
+        return VolumeMicroscope(shape=shape, photons=case.photons, planes=8, guard_px=12)
+    two_beam = SimMicroscope(shape=shape, photons=case.photons)
+    if case.system == "two_beam":
+        return two_beam
+    modulation = ((0.8, 0.6), (0.75, 0.55), (0.85, 0.65))
+    return dataclasses.replace(two_beam, beams=3, phases=5, finest_share=0.9, modulation=modulation)
+
+
+def recorded(case: Case) -> Recording:
+    """One acquisition of a case."""
+    m = microscope_of(case)
+    motion = MOTIONS[case.motion](Field.of(m, case.seed), case.amount)
+    if isinstance(m, DpcMicroscope):
+        area = Area.of_field(m.shape, m.pixel_um, 2 * m.guard_px * m.pixel_um)
+        return simulate_dpc(cells(case.seed, area), motion, m, 1, case.seed)
+    points = {"er": er_network, "filaments": filaments}[case.structure](case.seed, structure_area(m, _TRAVEL_UM))
+    if not isinstance(m, VolumeMicroscope):
+        return simulate_sim(points, motion, m, 1, case.seed)
+    deep = through_depth(points, case.seed, 0.0, (m.planes - 1) * m.z_step_um)
+    return simulate_volume(deep.merged(0.4 * m.pixel_um), motion, m, 1, case.seed)
+
+
+def true_motion(recording: Recording, model: Any) -> KnownMotion:
+    """The backward warp of every measurement from the middle of the acquisition, on the scene's grid."""
+    spacing = np.array(recording.spacing_um)
+    grid, field = model.scene_shape[-len(spacing) :], model.output_field[-len(spacing) :]
+    places = (np.indices(grid).reshape(len(spacing), -1).T - [first for first, _ in field]) * spacing
+    times = np.asarray(model.times, np.float64)
+    reference = float(np.median(recording.times))
+
+    def warp(time_s: float) -> np.ndarray:
+        back = -recording.motion.material_displacement(places, reference, time_s) / spacing
+        return np.asarray(back.T.reshape(-1, *grid), np.float32)
+
+    warps = {t: warp(t + float(recording.times.min())) for t in np.unique(times).tolist()}
+    return KnownMotion(np.stack([[warps[t] for t in row] for row in times.tolist()]), times)
+
+
+def interval_px(recording: Recording) -> float:
+    """Largest movement between neighbouring frames, camera pixels."""
+    times = recording.times.reshape(-1, recording.times.shape[-1]) if recording.frames.ndim > 5 else recording.times
+    times = np.sort(times.mean(axis=-1).ravel() if recording.frames.ndim > 5 else times.ravel())
+    places = recording.places()
+    spans = list(zip(times[:-1].tolist(), times[1:].tolist(), strict=True))
+    travel = largest_travel(recording.motion, places[:: max(1, len(places) // 400)], spans, samples=2)
+    return float(travel.max()) / float(recording.microscope.pixel_um)
+
+
+def quality(recording: Recording, system: ImagingSystem, scenes: np.ndarray) -> float:
+    """Equalised PSNR of ``(t, c, z, y, x)`` at the times of the truth, last channel, dB."""
+    truth = recording.truth_tczyx()[:, -1].astype(float)
+    cutoff = system.cutoff(recording.calibration)
+    pixel = recording.spacing_um[-1]
+    return float(np.mean([psnr_equalised(s[-1], t, pixel, cutoff) for s, t in zip(scenes, truth, strict=True)]))
+
+
+def given(recording: Recording, system: ImagingSystem, settings: Reconstruction) -> tuple[float, float]:
+    """The fit that is given the true motion: equalised PSNR, dB, and residual in units of the noise variance."""
+    frames, times = stacked(recording)
+    pixel = float(recording.microscope.pixel_um)
+    data = system.measurements(frames - np.float32(recording.microscope.offset))
+    noise = noise_variance(data, pixel, system.passband())
+    assert noise is not None
+    scale = float(data.max())
+    variance = float(noise.mean()) / scale**2
+    model = forward_model(system, settings, calibration_of(recording), frames.shape[-3:], pixel, times)
+    renderer = make_renderer(model, settings, true_motion(recording, model))
+    state, trace = fit(renderer, data / scale, settings, noise_variance=variance)
+    tau = relative_times(recording.truth_times, recording.times)
+    displacement = renderer.motion.in_time(tau)
+    scenes = np.concatenate([np.asarray(renderer.at(state.parameters, d[None])) for d in displacement])
+    return quality(recording, system, scenes), float(trace.loss[-1]) / variance
+
+
+def judged(case: Case) -> Judged:
+    """Simulate a case and fit it twice: as a user would, and given its motion."""
+    recording = recorded(case)
+    system = system_of(recording.microscope)
+    settings = override(Reconstruction(), dict(system.fit_defaults))
+    frames, times = stacked(recording)
+    begin = time.perf_counter()
+    result = nstm.reconstruct(system, frames, times, settings, calibration=calibration_of(recording))
+    seconds = time.perf_counter() - begin
+    assert result.noise_variance is not None
+    return Judged(
+        case,
+        interval_px(recording),
+        *given(recording, system, settings),
+        quality(recording, system, result.scene(recording.truth_times)),
+        float(np.mean(result.residual**2) / result.noise_variance.mean()),
+        seconds,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--match", default="", help="only cases whose name holds this")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    chosen = parser.parse_args()
+    cases = [case for case in listed() if chosen.match in case.name]
+    results = []
+    for case in cases:
+        r = judged(case)
+        results.append(r)
+        print(
+            f"{case.name:46} {r.interval_px:5.1f} px  given {r.given_db:5.1f} dB {r.given_residual:5.2f}  "
+            f"found {r.found_db:5.1f} dB {r.residual:5.2f}  {'found' if r.found else 'LOST':5} {r.seconds:6.0f} s",
+            flush=True,
+        )
+    for name, some in (("below 2 px per interval", [r for r in results if r.interval_px < 2]), ("all", results)):
+        print(f"{name}: {sum(r.found for r in some)} of {len(some)} found")
+    if chosen.json:
+        rows = [dataclasses.asdict(r) | {"found": r.found} for r in results]
+        chosen.json.write_text(json.dumps({"device": str(jax.devices()[0]), "cases": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

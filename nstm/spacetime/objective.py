@@ -1,0 +1,150 @@
+"""What a fit minimises: the misfit of the frames and what is known of scene and motion before, with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from nstm.settings import Reconstruction
+from nstm.spacetime.renderer import Parameters, Renderer
+
+#: Mean squared gradients that count as none: of the displacement, and of its change of velocity per mean step.
+_EVEN, _STEADY = 1e-4, 1e-5
+
+
+class Objective(eqx.Module):
+    """Misfit and priors of one acquisition.
+
+    ``schedule`` holds the numbers that a run may change without being compiled anew: steps, rates and weights.
+    """
+
+    renderer: Renderer
+    data: Float[Array, "m z v u"]
+    weights: Float[Array, "m"]
+    schedule: dict[str, Array]
+    key: Array  # of the order of the frames
+    frames_per_step: int = eqx.field(static=True)
+    at_once: int = eqx.field(static=True)  # frames rendered together, a divisor of those of a step
+    margin_px: int = eqx.field(static=True)
+
+    def frames(self, step: Int[Array, ""]) -> Int[Array, "n"] | None:
+        """The measurements of a step, ``None`` where they are all: a part of an order that each round draws anew."""
+        m, n = len(self.data), self.frames_per_step
+        if n == m:
+            return None
+        order = jax.random.permutation(jax.random.fold_in(self.key, step // (m // n)), m)
+        return jax.lax.dynamic_slice_in_dim(order, step % (m // n) * n, n)
+
+    def errors(self, residual: Float[Array, "n z v u"]) -> Float[Array, "n"]:
+        """Mean square of each frame, without the margin."""
+        if self.margin_px:
+            inner = slice(self.margin_px, -self.margin_px)
+            residual = residual[..., inner, inner]
+        return jnp.mean(residual**2, axis=tuple(range(1, residual.ndim)))
+
+    def penalty(self, images: Float[Array, "c *space"]) -> Float[Array, ""]:
+        """What is known of any scene: its curvature, that it is not negative, its size."""
+        model, weights = self.renderer.model, self.schedule
+        bends = jnp.mean(jnp.diff(images, 2, axis=-2) ** 2) + jnp.mean(jnp.diff(images, 2, axis=-1) ** 2)
+        below = jnp.mean(jnp.minimum(images, 0.0) ** 2) if model.nonnegative else 0.0
+        total = weights["scene_smoothness"] * images.size / self.data.size * bends + weights["nonnegativity"] * below
+        return total + weights["tikhonov"] * jnp.mean(model.in_units(self.renderer.volumes(images)) ** 2)
+
+    def surprise(self, nodes: Float[Array, "n k d *nodes"], which: Int[Array, "n"] | None) -> Float[Array, ""]:
+        """What is known of any motion: neighbouring places move, and change their velocity, alike.
+
+        How much alike differs from sample to sample, so each prior is a Gaussian whose variance is found along with
+        the motion: ``- log p = K / 2 log(mean square)`` for a motion of ``K`` numbers.
+        """
+        rough, unsteady = self.renderer.motion.roughness(nodes), self.renderer.unsteadiness(nodes, which)
+        return self.schedule["smoothness"] * jnp.log(rough + _EVEN) + self.schedule["steadiness"] * jnp.log(
+            unsteady + _STEADY
+        )
+
+    def gradient(
+        self, parameters: Parameters, alpha: Array, which: Int[Array, "n"] | None
+    ) -> tuple[Parameters, Float[Array, "n"]]:
+        """Derivative with respect to the parameters, and the mean square error of each frame of ``which``.
+
+        Frames are summed group by group with their gradients, in place, so that one group's buffers fit the cache.
+        """
+        renderer = self.renderer
+        share = self.weights / jnp.sum(self.weights)
+        if which is not None:
+            share = share * (len(self.data) / self.frames_per_step)
+        used = jnp.arange(len(self.data)) if which is None else which
+
+        def unfolded(p: dict[str, Any]) -> tuple[tuple[Any, Array | None], Array]:
+            return renderer.shared(p, alpha), renderer.nodes(p, alpha, which)
+
+        ((shared, canonical), nodes), pull_back = jax.vjp(unfolded, {k: parameters[k] for k in ("scene", "motion")})
+
+        def misfit(moved: Array, offsets: dict[str, Array], frames: Array) -> tuple[Array, Array]:
+            by_frame = self.errors(renderer.seen(moved, offsets, frames) - self.data[frames])
+            value = jnp.sum(share[frames] * by_frame)
+            if canonical is None:  # no image of the scene but those of the frames
+                images = moved.reshape(-1, *moved.shape[2:])
+                value += jnp.sum(jax.vmap(self.penalty)(images)) / (moved.shape[1] * self.frames_per_step)
+            return value, by_frame
+
+        def one(totals: tuple[Any, dict], group: Array) -> tuple[tuple[Any, dict], tuple[Array, Array]]:
+            moved, back = renderer.moved(shared, nodes[group])
+            slope = jax.value_and_grad(misfit, (0, 1), has_aux=True)
+            (_, by_frame), (g_moved, g_offsets) = slope(moved, parameters["illumination"], used[group])
+            total, g_nodes = back(totals[0], g_moved)
+            return (total, jax.tree.map(jnp.add, totals[1], g_offsets)), (g_nodes, by_frame)
+
+        zero = jax.tree.map(jnp.zeros_like, (shared, parameters["illumination"]))
+        groups = jnp.arange(self.frames_per_step).reshape(-1, self.at_once)
+        (g_shared, g_offsets), (g_nodes, by_frame) = jax.lax.scan(one, zero, groups)
+        g_nodes = g_nodes.reshape(nodes.shape)
+        g_nodes += jax.grad(self.surprise)(nodes, which)
+        g_canonical = None if canonical is None else jax.grad(self.penalty)(canonical)
+        return {**pull_back(((g_shared, g_canonical), g_nodes))[0], "illumination": g_offsets}, by_frame.reshape(-1)
+
+
+def make_objective(
+    renderer: Renderer,
+    data: ArrayLike,
+    settings: Reconstruction,
+    weights: ArrayLike | None = None,
+    noise_variance: float | None = None,
+) -> Objective:
+    """The objective of ``settings``; see :func:`nstm.spacetime.fit.fit` for the arguments."""
+    data = jnp.asarray(data, jnp.float32)
+    scene, motion, noise = settings.of_scene, settings.of_motion, noise_variance or 0.0
+    freedom = renderer.motion.freedom / data.size
+    schedule = {
+        "steps": settings.steps,
+        "open_at": settings.windows_open_at,
+        "scene": scene.scene_rate,
+        "motion": motion.motion_rate,
+        "illumination": settings.illumination_rate,
+        "smoothness": motion.motion_smoothness * noise * freedom,
+        "steadiness": motion.motion_steadiness * noise * freedom,
+        "nonnegativity": scene.scene_nonnegativity,
+        "tikhonov": scene.scene_tikhonov,
+        "scene_smoothness": scene.scene_smoothness * noise,
+    }
+    frames_per_step = min(settings.frames_per_step or len(data), len(data))
+    return Objective(
+        renderer=renderer,
+        data=data,
+        weights=jnp.ones(len(data), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32),
+        schedule={k: jnp.float32(v) for k, v in schedule.items()},
+        key=jax.random.PRNGKey(settings.seed),
+        frames_per_step=frames_per_step,
+        at_once=_at_once(frames_per_step, settings.frames_at_once),
+        margin_px=settings.margin_px,
+    )
+
+
+def _at_once(frames: int, wanted: int | None) -> int:
+    """Frames rendered together: the largest divisor up to the wish; one on a CPU (cache), all on an accelerator."""
+    limit = wanted or (1 if jax.default_backend() == "cpu" else frames)
+    return max(n for n in range(1, min(limit, frames) + 1) if frames % n == 0)

@@ -1,0 +1,140 @@
+"""What a representation of the scene or of its motion must be able to do, and the windows that open its levels."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+#: Numbers that a fit finds: a tree of dictionaries, lists and arrays.
+Coefficients = Any
+
+
+def windows(alpha: Float[Array, ""], levels: int) -> Float[Array, "levels"]:
+    """Weight of every level, ``1/2 - 1/2 cos(pi clip(alpha N - l, 0, 1))``; all open at ``alpha = 1``.
+
+    Cao et al., Nature Methods 2024, Methods, coarse-to-fine.
+    """
+    return 0.5 - 0.5 * jnp.cos(jnp.pi * jnp.clip(alpha * levels - jnp.arange(levels), 0, 1))
+
+
+class Scene(eqx.Module):
+    """The sample in its canonical frame."""
+
+    @abc.abstractmethod
+    def initial(self, seed: int) -> Coefficients:
+        """Coefficients to start from."""
+
+    @abc.abstractmethod
+    def render(self, coefficients: Coefficients, alpha: Array) -> Float[Array, "c z y x"]:
+        """The canonical scene on the pixels."""
+
+
+class ContinuousScene(Scene):
+    """A scene that has a value at every place, not only on the pixels."""
+
+    @abc.abstractmethod
+    def opened(self, coefficients: Coefficients, alpha: Array) -> Any:
+        """What all places need of the coefficients, windows applied; the first argument of :meth:`at`."""
+
+    @abc.abstractmethod
+    def at(self, opened: Any, displacement: Float[Array, "n d *space"]) -> Float[Array, "n c *space"]:
+        """The scene at ``r + displacement(r)``, pixels, for every pixel ``r``."""
+
+
+class Motion(eqx.Module):
+    """Displacement of the backward warp in pixels: what is at ``r`` lies at ``r + d(r, t)`` in the canonical frame.
+
+    It is found on nodes first and spread from there to the pixels, frame by frame.
+    """
+
+    cells: eqx.AbstractVar[int]  # along the longest side, finest level: the detail that the motion can have
+    freedom: eqx.AbstractVar[int]  # how many independent numbers the motion has
+
+    @abc.abstractmethod
+    def initial(self, seed: int) -> Coefficients:
+        """Coefficients to start from."""
+
+    @abc.abstractmethod
+    def at_rest(self) -> Coefficients:
+        """Coefficients of a sample that does not move."""
+
+    @abc.abstractmethod
+    def in_time(self, tau: np.ndarray) -> Any:
+        """What the times ``tau (t,)`` in [0, 1] need, arrays with the times along their first axis."""
+
+    @abc.abstractmethod
+    def nodes(self, coefficients: Coefficients, in_time: Any, alpha: Array) -> Float[Array, "t d *nodes"]:
+        """The displacement on the nodes at the times of ``in_time``."""
+
+    def spread(self, nodes: Float[Array, "t d *nodes"]) -> Float[Array, "t d *space"]:
+        """The displacement between the nodes; default: every pixel is a node."""
+        return nodes
+
+    def render(self, coefficients: Coefficients, in_time: Any, alpha: Array) -> Float[Array, "t d *space"]:
+        """The displacement of every pixel at the times of ``in_time``."""
+        return self.spread(self.nodes(coefficients, in_time, alpha))
+
+    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, ""]:
+        """Mean squared gradient of the displacement (pixels per pixel), a gauge where nothing tells the motion."""
+        return mean_squared_gradient(nodes, (1.0,) * (nodes.ndim - 3))
+
+
+def mean_squared_gradient(nodes: Float[Array, "... *nodes"], pitches: tuple[float, ...]) -> Float[Array, ""]:
+    """Sum over the last axes of the mean squared difference of neighbours, which are ``pitches`` pixels apart."""
+    total = jnp.zeros((), nodes.dtype)
+    for axis, pitch in zip(range(-len(pitches), 0), pitches, strict=True):
+        if nodes.shape[axis] > 1:
+            total += jnp.mean((jnp.diff(nodes, axis=axis) / pitch) ** 2)
+    return total
+
+
+def relative_times(times: np.ndarray, frame_times: np.ndarray) -> np.ndarray:
+    """Times as a share of the acquisition, 0 at its first and 1 at its last frame."""
+    first, last = frame_times.min(), frame_times.max()
+    return np.zeros_like(times) if last == first else (times - first) / (last - first)
+
+
+class KnownMotion(Motion):
+    """A motion that is given, not fitted: the bound for what a fit that must find it can reach.
+
+    Args:
+        displacement: ``(m, k, d, *space)``, pixels, of every measurement at each of its scene times.
+        times: ``(m, k)``, s, as the forward model has them; between them the displacement is interpolated.
+    """
+
+    displacement: Float[Array, "t d *space"]
+    knots: tuple[float, ...] = eqx.field(static=True)
+    cells: int = eqx.field(static=True)
+    freedom: int = eqx.field(static=True)
+
+    def __init__(self, displacement: np.ndarray, times: np.ndarray) -> None:
+        tau, first = np.unique(relative_times(np.ravel(times), np.asarray(times)), return_index=True)
+        self.knots = tuple(tau.tolist())
+        self.displacement = jnp.asarray(np.reshape(displacement, (-1, *np.shape(displacement)[2:]))[first], float)
+        self.cells = max(np.shape(displacement)[3:])
+        self.freedom = 0
+
+    def initial(self, seed: int) -> Coefficients:
+        """None."""
+        return []
+
+    def at_rest(self) -> Coefficients:
+        """None: the motion is what it is."""
+        return []
+
+    def in_time(self, tau: np.ndarray) -> Float[Array, "t d *space"]:
+        """The displacement at ``tau``; exact at the times that it was given at."""
+        place = np.interp(tau, self.knots, np.arange(len(self.knots)))
+        left = np.minimum(place.astype(int), max(len(self.knots) - 2, 0))
+        share = jnp.asarray(place - left, float).reshape(-1, *[1] * (self.displacement.ndim - 1))
+        right = np.minimum(left + 1, len(self.knots) - 1)
+        return (1 - share) * self.displacement[left] + share * self.displacement[right]
+
+    def nodes(self, coefficients: Coefficients, in_time: Any, alpha: Array) -> Float[Array, "t d *space"]:
+        """The displacement at the times of ``in_time``."""
+        return in_time

@@ -1,0 +1,42 @@
+"""The default settings find the motion of samples that nobody tuned them to."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.robustness import judged, listed
+
+CASES = {case.name: case for case in listed()}
+#: Motions of every kind below 2 px between neighbouring frames; a few seconds each.
+TEN = [
+    "two_beam-64-filaments-60-static-0-2",
+    "two_beam-64-er-60-translation-8-4",
+    "two_beam-64-er-300-rotation-5-7",
+    "two_beam-64-filaments-300-shear-0.1-10",
+    "two_beam-64-er-300-swirl-1.2-13",
+    "dpc-64-cells-2500-translation-5-65",
+    "dpc-64-cells-10000-rotation-4-67",
+    "dpc-64-cells-10000-flow-3-77",
+    "three_beam-64-er-300-translation-8-45",
+    "three_beam-64-er-300-flow-6-54",
+]
+
+
+def test_the_list_is_of_the_size_that_it_claims() -> None:
+    assert len(CASES) == sum(1 for _ in listed()) <= 120
+    small = [case for case in CASES.values() if case.side in (64, 128)]
+    assert len(small) > 0.7 * len(CASES)
+
+
+@pytest.mark.parametrize("name", TEN)
+def test_the_motion_is_found(name: str) -> None:
+    result = judged(CASES[name])
+    assert result.found, f"{result.found_db:.1f} dB, given the motion {result.given_db:.1f} dB"
+    assert result.residual < 1, "a fit that explains the frames takes a little of the noise for structure"
+
+
+@pytest.mark.soak
+def test_nearly_all_motions_below_two_pixels_per_frame_are_found() -> None:
+    slow = [result for result in map(judged, CASES.values()) if result.interval_px < 2]
+    lost = [result.case.name for result in slow if not result.found]
+    assert len(lost) <= 0.05 * len(slow), f"lost: {', '.join(lost)}"
