@@ -41,7 +41,7 @@ test: $(STAMP) lint ## run all checks and tests
 	@.ci/slurm-packages || true
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q tests/rules tests/workflow tests/slurm tests
 
-soak: $(STAMP) ## damaged files of every kind, 60 each (NSTM_SOAK=600 for more)
+soak: $(STAMP) ## damaged files of every kind, 60 each (NSTM_SOAK=600 for more), and all of benchmarks/robustness.tsv
 	@$(BIN)/python -m pytest -q -m soak tests
 
 lint: $(STAMP) ## formatting, types, layers, workflow
@@ -69,7 +69,7 @@ real: $(STAMP) ## published real recordings, results in real/results
 
 bench: $(STAMP) ## measured runs (benchmarks/*.py)
 	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "there are no benchmarks yet"; exit 1; }
-	@for run in benchmarks/*.py; do echo "== $$run"; $(BIN)/python $$run || exit 1; done
+	@for run in $(filter-out %/robustness.py,$(wildcard benchmarks/*.py)); do echo "== $$run"; $(BIN)/python $$run || exit 1; done
 
 profiles: ## let `snakemake --profile slurm` (and nstm-local) be found from every folder
 	@mkdir -p "$(CONFIG_HOME)"

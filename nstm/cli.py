@@ -129,6 +129,25 @@ def reconstruct(
 
 @app.command()
 @plain_errors
+def otf(
+    beads: Annotated[str, typer.Argument(help="recording of one bead, in the form of the experiment's recordings")],
+    out: Annotated[Path, typer.Argument(help="TIFF to write, for `optics.otf`")],
+    config: ConfigOption,
+    system: SystemOption = None,
+    channel: ChannelOption = None,
+    crop: CropOption = None,
+) -> None:
+    """Measure the transfer function of a microscope from the stack of one bead."""
+    from nstm.pipeline.single import read_config
+    from nstm.pipeline.transfer import measure_transfer
+
+    row = {"path": beads, "channel": channel or "", "crop": crop or ""}
+    measure_transfer(read_config(config), config.absolute().parent, system, row, out)
+    typer.echo(str(out))
+
+
+@app.command()
+@plain_errors
 def export(
     store: Annotated[Path, typer.Argument(help="raw or time-lapse store, e.g. results/SAMPLE/timelapse/nstm.ome.zarr")],
     out: Annotated[Path, typer.Argument(help="TIFF to write")],

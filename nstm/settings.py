@@ -369,6 +369,8 @@ class Reconstruction(Section):
                 "scene: grids has values on the pixels only, so it cannot be rendered per_pixel: set rendering: once, "
                 "or scene: network"
             )
+        if self.seeds and not self.held_out:
+            raise ValueError("seeds repeats the fits of the acquisitions in held_out, and there are none: list them")
         return self
 
 

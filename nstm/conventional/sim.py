@@ -18,7 +18,7 @@ import scipy.fft
 
 from nstm.acquisition import DataError
 from nstm.illumination.bands import radial_mean, ring_means, separation_matrix
-from nstm.optics.grids import fourier_resample, frequencies, rfrequencies
+from nstm.optics.grids import fourier_resample, frequencies, rfrequencies, samples
 from nstm.optics.lens import Lens
 from nstm.optics.otf import RadialOtf, pixel_transfer
 
@@ -64,9 +64,7 @@ def padded_axis(field: int, ratio: float, padding: int = PADDING_PX) -> PaddedAx
     camera = -(-(before + field + padding) // q) * q
     while camera % 2 or round(camera * fraction) % 2 or scipy.fft.next_fast_len(camera) != camera:
         camera += q
-    return PaddedAxis(
-        field, before, camera, round(camera * fraction), round(before * fraction), round(field * float(ratio))
-    )
+    return PaddedAxis(field, before, camera, round(camera * fraction), round(before * fraction), samples(field, ratio))
 
 
 def _continued(frames: np.ndarray, axis: PaddedAxis, along: int) -> np.ndarray:

@@ -74,6 +74,14 @@ def _resize_half_columns(spectrum: np.ndarray, n_in: int, n_out: int) -> np.ndar
     return out
 
 
+def samples(pixels: int, ratio: float) -> int:
+    """Samples of a result that has ``ratio`` per camera pixel; halves go up.
+
+    So the difference of two numbers is right wherever that of their pixels gives a whole one.
+    """
+    return math.floor(pixels * ratio + 0.5)
+
+
 def fourier_resample(image: np.ndarray, shape_out: tuple[int, int]) -> np.ndarray:
     """Resample the last two axes by zero-padding or cropping the spectrum.
 

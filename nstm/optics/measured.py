@@ -44,7 +44,9 @@ class MeasuredOtf:
             raise DataError("the measured transfer function is that of a single plane: a stack needs one along kz")
         else:
             kz = np.fft.fftshift(np.fft.fftfreq(tables.shape[1], 1 / tables.shape[1])) * self.axial_pitch
-            wanted = np.fft.fftfreq(planes, z_step_um or 1.0)
+            if z_step_um is None:
+                raise DataError("a stack needs optics.z_step_um: give it in the config")
+            wanted = np.fft.fftfreq(planes, z_step_um)
             tables = _along_kz(np.fft.fftshift(tables, axes=1), kz, wanted)
         inside = int(np.ceil(cutoff / self.pitch))
         return RadialOtf(tables[..., : inside + 1].astype(np.complex64), self.pitch, cutoff)

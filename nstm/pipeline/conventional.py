@@ -12,6 +12,7 @@ import numpy as np
 from nstm.conventional.window import Window, windows
 from nstm.io.jsonfile import read_json
 from nstm.io.store import open_raw, write_timelapse
+from nstm.optics.grids import samples
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
 from nstm.pipeline.timeaxis import block_times, place, time_axis
@@ -90,4 +91,4 @@ def _position(raw: Any, axis: str) -> int:
 
 def _result_shape(raw: Any, ratio: float, channels: int) -> tuple[int, int, int, int]:
     sizes = raw.sizes
-    return channels, sizes["z"], round(sizes["y"] * ratio), round(sizes["x"] * ratio)
+    return channels, sizes["z"], samples(sizes["y"], ratio), samples(sizes["x"], ratio)

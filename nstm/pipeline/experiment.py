@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import os.path
 import sys
@@ -37,9 +38,9 @@ NUMERICS: dict[str, int] = {
     "inspect": 2,
     "convert": 2,
     "quality": 1,
-    "illumination": 1,
+    "illumination": 2,
     "reconstruct": 3,
-    "conventional": 1,
+    "conventional": 2,
     "assemble": 1,
     "evaluate": 2,
     "movie": 1,
@@ -164,12 +165,19 @@ class Experiment:
         """Settings of the sample's system without its overrides; a ``kind`` that is a file is made absolute."""
         settings = _plain_system(self.config.systems[self.samples[sample].system], self.base_dir)
         kind = system_class(settings["kind"], self.base_dir)
-        return {
-            **kind.Settings.model_validate({**settings, "kind": kind.kind}).model_dump(
-                mode="json", exclude=set(OVERRIDABLE)
-            ),
-            "kind": settings["kind"],
-        }
+        valid = kind.Settings.model_validate({**settings, "kind": kind.kind})
+        plain = valid.model_dump(mode="json", exclude=set(OVERRIDABLE))
+        for section, key in (name.split(".") for name in kind.file_keys):
+            if plain[section][key] is not None:
+                plain[section][key] = resolve(self.base_dir, plain[section][key])
+        return {**plain, "kind": settings["kind"]}
+
+    def system_files(self, sample: str) -> dict[str, str | None]:
+        """SHA-256 of the files that the system's settings name, by key; ``None``: it cannot be read."""
+        settings = self.system_settings(sample)
+        kind = system_class(settings["kind"], self.base_dir)
+        named = {name: settings[name.split(".")[0]][name.split(".")[1]] for name in kind.file_keys}
+        return {name: _content(Path(path)) for name, path in named.items() if path is not None}
 
     def section(self, sample: str, name: str) -> Section:
         """A section as it holds for the sample: the experiment's, with the overrides of its system."""
@@ -203,6 +211,7 @@ class Experiment:
         params: dict[str, Any] = {"numerics": NUMERICS[stage], "sample": self._row(sample, stage)}
         if stage in _HAS_SYSTEM:
             params["system"] = self.system_settings(sample)
+            params |= {"system_files": files} if (files := self.system_files(sample)) else {}
         reconstruction = cast(Reconstruction, self.section(sample, "reconstruction"))
         if stage == "reconstruct":
             # What only groups acquisitions into jobs changes no result.
@@ -337,9 +346,18 @@ def _panel_problems(name: str, config: ExperimentConfig, base_dir: Path) -> list
     ]
 
 
+def _content(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
 def _restrict(reconstruction: dict[str, Any], acquisitions: Iterable[int]) -> None:
     """Keep only what the listed choices say of ``acquisitions``."""
     inside = set(acquisitions)
     reconstruction["held_out"] = [i for i in reconstruction["held_out"] if i in inside]
+    if not reconstruction["held_out"]:
+        del reconstruction["held_out_frames"], reconstruction["seeds"]
     if isinstance(reconstruction["static"], list):
         reconstruction["static"] = [i for i in reconstruction["static"] if i in inside]

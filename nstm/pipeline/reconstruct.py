@@ -17,6 +17,7 @@ import zarr
 from nstm.acquisition import DataError, frame_axes_of
 from nstm.io.jsonfile import read_json
 from nstm.io.store import open_raw, replace_whole
+from nstm.optics.grids import samples
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
 from nstm.pipeline.progress import Progress, until_terminated
@@ -232,7 +233,7 @@ def _seeds(fits: _Fits, fit: Fit | Tiles) -> dict[str, Any] | None:
 
 def _output_shape(acquisition: xr.Dataset, system: ImagingSystem) -> tuple[int, int, int]:
     sizes, ratio = acquisition.sizes, system.grid_ratio
-    return sizes["z"], round(sizes["y"] * ratio), round(sizes["x"] * ratio)
+    return sizes["z"], samples(sizes["y"], ratio), samples(sizes["x"], ratio)
 
 
 def _write(

@@ -21,7 +21,8 @@ from nstm.pipeline.problems import closest, shown
 from nstm.pipeline.quality import run_quality
 from nstm.pipeline.reconstruct import run_reconstruct
 
-_SAMPLE = "recording"
+#: Name of the only sample.
+SAMPLE = "recording"
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def single_experiment(
     if system is None or system not in names:
         found = "not given" if system is None else f"{shown(system)}{closest(system, names)}"
         raise DataError(f"the system is {found}; the config has: {', '.join(map(str, names)) or 'none'}")
-    cells = {"sample": _SAMPLE, "system": system, **{k: v for k, v in row.items() if v}}
+    cells = {"sample": SAMPLE, "system": system, **{k: v for k, v in row.items() if v}}
     cells["path"] = str(Path(cells["path"]).expanduser().absolute())
     if any(c in value for value in cells.values() for c in "\t\r\n"):
         raise DataError(f"{shown(cells['path'])}: paths with tabs or line ends cannot be used")
@@ -96,7 +97,7 @@ def reconstruct_file(
         experiment = single_experiment(config, base_dir, system, row, folder)
 
         def params(stage: str) -> dict[str, Any]:
-            return experiment.stage_params(_SAMPLE, stage)
+            return experiment.stage_params(SAMPLE, stage)
 
         inspect, raw = folder / "inspect.json", folder / "raw.ome.zarr"
         quality, illumination = folder / "quality.json", folder / "illumination.json"
@@ -107,9 +108,9 @@ def reconstruct_file(
         run_illumination(params("illumination"), raw, quality, illumination)
         warnings += _gate(illumination)
         jobs = []
-        for first, last in experiment.jobs(_SAMPLE, read_json(inspect)["sizes"]["t"]):
+        for first, last in experiment.jobs(SAMPLE, read_json(inspect)["sizes"]["t"]):
             jobs.append(folder / f"{first:05d}-{last:05d}.zarr")
-            settings = experiment.stage_params(_SAMPLE, "reconstruct", first, last)
+            settings = experiment.stage_params(SAMPLE, "reconstruct", first, last)
             settings["reconstruction"] |= {"static": False, "held_out": []}  # fits that nobody would see
             run_reconstruct(settings, raw, illumination, first, last, jobs[-1])
         run_assemble(params("assemble"), raw, jobs, "nstm", out_store)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from nstm.acquisition import frame_axes_of
 from nstm.io.shards import compressed, most_bytes
+from nstm.optics.grids import samples
 from nstm.pipeline.experiment import Experiment
 from nstm.settings import Reconstruction
 
@@ -135,7 +136,7 @@ def _image_shape(sizes: Mapping[str, int], experiment: Experiment, sample: str) 
     """Channels, planes, rows and columns of a result."""
     system = experiment.stage(sample, "convert").system
     ratio = system.grid_ratio
-    return len(system.channels), sizes["z"], round(sizes["y"] * ratio), round(sizes["x"] * ratio)
+    return len(system.channels), sizes["z"], samples(sizes["y"], ratio), samples(sizes["x"], ratio)
 
 
 def _timelapse(shape: tuple[int, ...], metadata: int) -> dict[str, Any]:
@@ -152,12 +153,17 @@ def _jobs(
     count = len(experiment.jobs(sample, acquisitions))
     static = "static" in experiment.fitted(sample, acquisitions)
     arrays = 3 if static else 2
-    values = image[0] * (arrays - 1) + 2
+    values = image[0] * (arrays - 1) + _directions(image)
     pixels = times * values * math.prod(image[1:]) * _FLOAT32
     return {
         "bytes_at_most": pixels + count * metadata + acquisitions * _METADATA_PER_FIT,
         "files": times * arrays + count * (arrays + 1),
     }
+
+
+def _directions(image: tuple[int, int, int, int]) -> int:
+    """Components of the motion of ``(c, z, y, x)``."""
+    return 2 if image[1] == 1 else 3
 
 
 def _sum(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def fit(
     if not move:
         parameters["motion"] = renderer.motion.at_rest()
     done = Progress((parameters, _ADAM.init(parameters)), 0)
-    mark = fingerprint(objective, parameters) if checkpoint else ""
+    mark = fingerprint(replace(objective, at_once=1), parameters) if checkpoint else ""
     if checkpoint:
         done = read_checkpoint(checkpoint, mark, done.state, parameters) or done
 

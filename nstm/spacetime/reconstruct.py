@@ -15,7 +15,7 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.optics.noise import noise_variance
 from nstm.settings import Reconstruction, override
-from nstm.spacetime.fit import State, Trace, fit
+from nstm.spacetime.fit import FitError, State, Trace, fit
 from nstm.spacetime.memory import available_bytes, peak_bytes
 from nstm.spacetime.renderer import make_renderer, predict
 from nstm.spacetime.result import Fit, forward_model
@@ -186,16 +186,21 @@ def _fit(
     scaled_noise = None if noise is None else float(np.mean(noise)) / scale**2
     best: tuple[Reconstruction, State, Trace] | None = None
     for number, start in enumerate(starts(settings) if move and scaled_noise else (settings,)):
-        state, trace = fit(
-            make_renderer(model, start),
-            measured / scale,
-            start,
-            move=move,
-            noise_variance=scaled_noise,
-            progress=progress,
-            checkpoint=None if checkpoint is None else checkpoint / f"start-{number}.npz",
-            **options,
-        )
+        try:
+            state, trace = fit(
+                make_renderer(model, start),
+                measured / scale,
+                start,
+                move=move,
+                noise_variance=scaled_noise,
+                progress=progress,
+                checkpoint=None if checkpoint is None else checkpoint / f"start-{number}.npz",
+                **options,
+            )
+        except FitError:
+            if best is None:
+                raise
+            break  # those that follow are faster still
         if best is None or trace.loss[-1] < best[2].loss[-1]:
             best = start, state, trace
         if scaled_noise is None or best[2].loss[-1] < FOUND * scaled_noise:

@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from nstm.acquisition import DataError
+from nstm.optics.grids import samples
 from nstm.settings import Reconstruction
 from nstm.spacetime import result
 from nstm.spacetime.fit import Trace
@@ -56,8 +57,8 @@ class Tiling:
 
     def places(self, ratio: float = 1.0) -> list[tuple[slice, slice]]:
         """Where every tile lies in the field."""
-        rows, columns = (round(n * ratio) for n in self.shape)
-        starts = [(round(y * ratio), round(x * ratio)) for y, x in self.corners]
+        rows, columns = (samples(n, ratio) for n in self.shape)
+        starts = [(samples(y, ratio), samples(x, ratio)) for y, x in self.corners]
         return [(slice(y, y + rows), slice(x, x + columns)) for y, x in starts]
 
 
@@ -65,17 +66,17 @@ def _ramps(length: int, side: int, corners: Sequence[int], ratio: float) -> dict
     """Weights along one axis by corner."""
     raw = {}
     for i, corner in enumerate(corners):
-        at = (np.arange(round(side * ratio)) + 0.5) / ratio
+        at = (np.arange(samples(side, ratio)) + 0.5) / ratio
         weight = np.ones_like(at)
         if i > 0:
             weight *= _rise(at, corners[i - 1] + side - corner)
         if i + 1 < len(corners):
             weight *= _rise(side - at, corner + side - corners[i + 1])
         raw[corner] = weight
-    total = np.zeros(round(length * ratio))
+    total = np.zeros(samples(length, ratio))
     for corner, weight in raw.items():
-        total[round(corner * ratio) :][: len(weight)] += weight
-    return {c: (w / total[round(c * ratio) :][: len(w)]).astype(np.float32) for c, w in raw.items()}
+        total[samples(corner, ratio) :][: len(weight)] += weight
+    return {c: (w / total[samples(c, ratio) :][: len(w)]).astype(np.float32) for c, w in raw.items()}
 
 
 def _rise(distance: np.ndarray, width: float) -> np.ndarray:
@@ -242,7 +243,7 @@ class Tiles:
         total = share = np.zeros(0)
         for part, weight, place in zip(parts, self.tiling.weights(ratio), self.tiling.places(ratio), strict=True):
             if not total.size:
-                shape = *part.shape[:-2], *(round(n * ratio) for n in self.tiling.field)
+                shape = *part.shape[:-2], *(samples(n, ratio) for n in self.tiling.field)
                 total, share = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
             known = np.isfinite(part)
             total[(..., *place)] += np.where(known, part, 0) * weight
@@ -323,10 +324,13 @@ def plan(
     one = settings.model_copy(update={"frames_at_once": 1})
     least = need(field, one)
     if least <= available:
-        per_frame = (whole - least) / max(1, (settings.frames_at_once or frames) - 1)
-        together = 1 + int((available - least) / per_frame)
+        together, fewer = settings.frames_at_once or frames, settings
+        while whole > available and together > 1:
+            together = max(1, together // 2)
+            fewer = settings.model_copy(update={"frames_at_once": together})
+            whole = need(field, fewer)
         print(f"{_short(whole, available)}: {together} frames are rendered together", file=sys.stderr)
-        return tiling(field, side, ratio), settings.model_copy(update={"frames_at_once": together})
+        return tiling(field, side, ratio), fewer
     tiles, used = tiling(field, side, ratio), least
     while used > available:
         wanted = _area(field, side, settings) * available / used

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -12,7 +13,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
 
-from nstm.acquisition import computed_times
+from nstm.acquisition import DataError, computed_times
 from nstm.settings import Conventional, SystemSettings, override
 
 #: What is known of the illumination of one acquisition: a JSON-able mapping whose keys belong to the system.
@@ -80,6 +81,8 @@ class ImagingSystem(abc.ABC):
     block_axis: ClassVar[str]
     #: Keys of `reconstruction` whose defaults differ for this system.
     fit_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Keys of the settings (``section.key``) that are files, relative to the config.
+    file_keys: ClassVar[tuple[str, ...]] = ()
     #: What files call the frame axes, where they label them.
     axis_labels: ClassVar[Mapping[str, str]] = {}
     #: Names of the channels of a result.
@@ -182,6 +185,14 @@ class ImagingSystem(abc.ABC):
     def measurements(self, frames: np.ndarray) -> np.ndarray:
         """Frames ``(*frame_axes, z, y, x)`` (offset removed) as :meth:`ForwardModel.render` predicts them."""
         return frames.reshape(-1, *frames.shape[-3:])
+
+    def measure_transfer(self, frames: np.ndarray, pixel_um: float, path: Path) -> None:
+        """Write to ``path`` the transfer function that frames ``(*frame_axes, z, y, x)`` of one bead show.
+
+        Raises:
+            DataError: the frames show none, or (default) the system uses none that is measured.
+        """
+        raise DataError(f"systems of kind {self.kind!r} use no measured transfer function")
 
     def rank_orders(self, read_plane: Callable[[int], np.ndarray], planes: np.ndarray) -> str:
         """What the frames themselves say of their order, as a table for the user; default: nothing.

@@ -82,11 +82,19 @@ class Dpc(ImagingSystem):
         },
     }
     block_axis = "illumination"
+    file_keys = ("illumination.source_map", "background.images")
     settings: DpcSettings
 
     def __init__(self, settings: DpcSettings) -> None:
         super().__init__(settings)
         self.channels = ("phase",) if settings.model == "phase" else ("absorption", "phase")
+
+    def cropped(self, calibration: Calibration, corner: tuple[int, int], pixel_um: float) -> Calibration:
+        """Refused: a part does not know the mean of its phase, so parts would not fit together."""
+        raise DataError(
+            "phase is known up to a constant only, so a field of DPC cannot be fitted in tiles: give it more memory "
+            "(reconstruction.memory_gb) or a smaller crop"
+        )
 
     @functools.cached_property
     def frame_axes(self) -> dict[str, int]:  # type: ignore[override]

@@ -16,9 +16,10 @@ from scipy.fft import next_fast_len
 from nstm.conventional import sim as conventional_sim
 from nstm.illumination import order
 from nstm.illumination import sim as illumination_sim
-from nstm.optics.grids import frequencies
+from nstm.illumination.beads import otf_from_bead
+from nstm.optics.grids import frequencies, samples
 from nstm.optics.lens import Lens
-from nstm.optics.measured import MeasuredOtf, read_otf
+from nstm.optics.measured import MeasuredOtf, read_otf, write_otf
 from nstm.optics.otf import pixel_transfer
 from nstm.settings import Conventional, FrameSettings, Optics, Section, SystemSettings
 from nstm.systems.base import Baseline, Calibration, ImagingSystem, register
@@ -56,9 +57,10 @@ class SimOptics(Optics):
     otf: Annotated[
         str | None,
         Field(
-            description="file of measured transfer functions for estimate and conventional reconstruction: DeltaVision "
-            "or MRC, or TIFF as makeotf or `nstm otf` write it (set pixel_integration: false, it is in the measured "
-            "one); relative to where snakemake runs; empty: theory"
+            min_length=1,
+            description="file of measured transfer functions for estimate and reconstructions: DeltaVision or MRC, or "
+            "TIFF as makeotf or `nstm otf` write it, the camera pixel included (set pixel_integration: false); "
+            "relative to the config file; empty: theory",
         ),
     ] = None
 
@@ -145,6 +147,7 @@ class Sim(ImagingSystem):
     kind = "sim"
     Settings = SimSettings
     block_axis = "angle"
+    file_keys = ("optics.otf",)
     axis_labels: ClassVar[Mapping[str, str]] = {"R": "angle", "H": "phase"}
     settings: SimSettings
 
@@ -200,6 +203,11 @@ class Sim(ImagingSystem):
             np.asarray(frames, np.float32), beams=self.settings.illumination.beams, **self._lens(pixel_um)
         )
 
+    def measure_transfer(self, frames: np.ndarray, pixel_um: float, path: Path) -> None:
+        """Transfer functions of all orders from the first orientation; see :func:`nstm.illumination.beads`."""
+        z_step_um, beams = self.settings.optics.known("z_step_um"), self.settings.illumination.beams
+        write_otf(path, otf_from_bead(frames[0], pixel_um=pixel_um, z_step_um=z_step_um, beams=beams))
+
     def _lens(self, pixel_um: float) -> dict[str, Any]:
         """Numbers of :class:`nstm.optics.lens.Lens`."""
         optics = self.settings.optics
@@ -253,8 +261,8 @@ class Sim(ImagingSystem):
             camera_field=(offset[0], offset[1], field[0], field[1]),
             output_field=(
                 ((depth - planes) // 2, planes),
-                (start[0], round(field[0] * ratio)),
-                (start[1], round(field[1] * ratio)),
+                (start[0], samples(field[0], ratio)),
+                (start[1], samples(field[1], ratio)),
             ),
         )
 

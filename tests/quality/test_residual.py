@@ -143,7 +143,7 @@ def test_a_region_that_jumps_is_told_with_the_frames_between(recording):
     near = np.exp(-((y - 60) ** 2 + (x - 40) ** 2) / (2 * 10**2))
 
     def sample(i):
-        return map_coordinates(blobs((0, 0.3 * i)), [y, x - (8 if i >= 6 else 0) * near], order=3, mode="wrap")
+        return map_coordinates(blobs((0, 0.3 * i)), [y, x - (16 if i >= 6 else 0) * near], order=3, mode="wrap")
 
     entry = recording(sample)
     worst = entry["regions"][0]

@@ -18,7 +18,7 @@ TEN = [
     "dpc-64-cells-10000-rotation-4-67",
     "dpc-64-cells-10000-flow-3-77",
     "three_beam-64-er-300-translation-8-45",
-    "three_beam-64-er-300-flow-6-54",
+    "three_beam-64-er-300-shear-0.3-48",
 ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import nstm
 from nstm.acquisition import DataError
+from nstm.optics.grids import samples
 from nstm.settings import Reconstruction
 from nstm.spacetime.tiles import SMALLEST_PX, Tiles, plan, tiling
 from nstm.systems.sim import Sim
@@ -19,13 +20,14 @@ TIMES = 0.02 * np.arange(9.0).reshape(3, 3, 1)
 
 
 @pytest.mark.parametrize(
-    ("field", "tile", "ratio"), [((120, 100), 72, 2.0), ((128, 96), 64, 1.6), ((81, 81), 50, 2.0), ((100, 300), 100, 1)]
+    ("field", "tile", "ratio"),
+    [((120, 100), 72, 2.0), ((128, 96), 64, 1.6), ((81, 81), 50, 2.0), ((100, 300), 100, 1), ((101, 103), 52, 1.5)],
 )
 def test_tiles_have_one_shape_cover_the_field_and_weigh_one_everywhere(field, tile, ratio):
     tiles = tiling(field, tile, ratio)
     assert max(tiles.shape) <= tile
     assert len(tiles.corners) > 1
-    total = np.zeros([round(n * ratio) for n in field])
+    total = np.zeros([samples(n, ratio) for n in field])
     for weight, place in zip(tiles.weights(ratio), tiles.places(ratio), strict=True):
         total[place] += weight
         assert weight.min() >= 0
