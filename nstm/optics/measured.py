@@ -66,7 +66,7 @@ def read_otf(path: Path, *, pixel_um: float, z_step_um: float | None) -> Measure
 
     Args:
         path: the file; sections are orders, rows ``kr``, columns ``kz``.
-        pixel_um: pixel of the beads, um; where the file does not say it.
+        pixel_um: pixel of the beads, um; only a TIFF of :func:`write_otf` says it itself.
         z_step_um: distance of their planes, um; the same.
 
     Raises:

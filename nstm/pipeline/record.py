@@ -134,7 +134,8 @@ def _step_within(region: dict[str, Any], steps: np.ndarray, order: np.ndarray, f
     """
     size, middle = np.array(region["size_um"]), np.array(region["centre_um"])
     low, high = (np.round(v / fit.output_pixel_um).astype(int) for v in (middle - size / 2, middle + size / 2))
-    within = steps[..., max(0, low[0]) : high[0], max(0, low[1]) : high[1]].reshape(len(steps), -1)
+    seen = steps[:, region["planes"], max(0, low[0]) : high[0], max(0, low[1]) : high[1]]
+    within = seen.reshape(len(steps), -1)
     near = [i for i, pair in enumerate(itertools.pairwise(order)) if set(pair) & set(region["frames"])]
     sizes = {i: float(np.nanpercentile(within[i], 95)) for i in near if np.isfinite(within[i]).any()}
     if not sizes:

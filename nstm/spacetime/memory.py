@@ -39,10 +39,10 @@ def peak_bytes(renderer: Renderer, frame_shape: tuple[int, ...], settings: Recon
         settings: of the fit.
         move: of the fit.
     """
-    renderer = renderer if move else replace(renderer, rendering=Still())
     parameters = renderer.initial(settings.seed)
     state = 3 * sum(leaf.nbytes for leaf in jax.tree.leaves(parameters))  # the coefficients and both their moments
-    steps = _total(lowered(renderer, frame_shape, settings)) + state
+    fitted = renderer if move else replace(renderer, rendering=Still())
+    steps = _total(lowered(fitted, frame_shape, settings)) + state
     prediction = _total(predict.lower(renderer, parameters))  # type: ignore[attr-defined]
     return max(steps, prediction) + _COPIES_OF_FRAMES * _FLOAT32 * math.prod(frame_shape)
 

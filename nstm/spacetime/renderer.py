@@ -146,7 +146,7 @@ def _motion(shape: tuple[int, int, int], frames: int, settings: Multigrid | Netw
 def predict(
     renderer: Renderer, parameters: Parameters, shift: Float[Array, "d"] | None = None
 ) -> Float[Array, "m z v u"]:
-    """Predicted measurements with every level open; ``shift`` moves the scene by result pixels (y, x)."""
+    """Predicted measurements with every level open; ``shift`` moves the scene by result pixels along its axes."""
     shared, _ = renderer.shared(parameters, jnp.float32(1))
 
     def one(i: Array) -> Array:
