@@ -1,15 +1,14 @@
 """Conventional SIM of planes and stacks: generalised Wiener filter, not apodised (Gustafsson 2008, eq. 8).
 
 Bands are separated in real space, moved by less than a bin on the camera's grid and by whole bins in the spectrum of
-the result. A stack is transformed along z by products with small matrices, for the few axial frequencies that matter.
+the result. A stack is transformed along z by products with small matrices (:mod:`nstm.conventional.axial`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,112 +16,19 @@ import numpy as np
 import scipy.fft
 
 from nstm.acquisition import DataError
-from nstm.illumination.bands import radial_mean, ring_means, separation_matrix
-from nstm.optics.grids import fourier_resample, frequencies, rfrequencies, samples
+from nstm.conventional.axial import LEAST_TRANSFER, AxialTransform, axial_axis
+from nstm.conventional.padding import continued, padded_axis
+from nstm.illumination.bands import radial_mean, ring_index, ring_means, separation_matrix
+from nstm.optics.grids import fourier_resample, frequencies, rfrequencies
 from nstm.optics.lens import Lens
 from nstm.optics.otf import RadialOtf, pixel_transfer
 
-#: The field is continued by at least this many camera pixels, so that its borders do not meet.
-PADDING_PX = 12
-#: A stack is continued by this depth, um, for the same reason.
-PADDING_DEPTH_UM = 1.0
 #: Rings of the spectrum are used for the signal up to the first whose power is below this multiple of the noise.
 SIGNAL_OVER_NOISE = 3.0
 #: The transfer is never known so well that a smaller Wiener parameter would be right, in units of the mean transfer.
-SMALLEST_PARAMETER = 2e-4
-#: Axial frequencies at which no order transfers more than this share are left out.
-LEAST_TRANSFER = 1e-3
+SMALLEST_PARAMETER = 5e-5
 
 Calibration = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PaddedAxis:
-    """One side of the field within the periodic grid of the transforms."""
-
-    field: int
-    before: int  # camera pixels in front of the field
-    camera: int  # camera pixels of the grid
-    fine: int  # result pixels of the grid
-    start: int  # first result pixel of the field
-    size: int  # result pixels of the field
-
-
-def padded_axis(field: int, ratio: float, padding: int = PADDING_PX) -> PaddedAxis:
-    """Grid for a side of ``field`` camera pixels on which camera and result share sample 0 of the field.
-
-    Raises:
-        DataError: ``ratio`` is no simple fraction.
-    """
-    fraction = Fraction(ratio).limit_denominator(32)
-    if abs(float(fraction) - ratio) > 1e-6 or fraction < 1:
-        raise DataError(
-            f"{ratio} result pixels per camera pixel: use a simple fraction of at least 1, such as 2 or 1.6"
-        )
-    q = fraction.denominator
-    before = -(-padding // q) * q
-    camera = -(-(before + field + padding) // q) * q
-    while camera % 2 or round(camera * fraction) % 2 or scipy.fft.next_fast_len(camera) != camera:
-        camera += q
-    return PaddedAxis(field, before, camera, round(camera * fraction), round(before * fraction), samples(field, ratio))
-
-
-def _continued(frames: np.ndarray, axis: PaddedAxis, along: int) -> np.ndarray:
-    """Fill the grid around the field by its reflections, each fading into that of the opposite border."""
-    gap = axis.camera - axis.field
-    if gap == 0:
-        return frames
-    shape = list(frames.shape)
-    shape[along] = axis.camera
-    out = np.empty(shape, frames.dtype)
-    grid, frames = np.moveaxis(out, along, -1), np.moveaxis(frames, along, -1)
-    reach = np.minimum(np.arange(gap), axis.field - 1)
-    fade = (np.sin(0.5 * np.pi * (np.arange(gap) + 0.5) / gap) ** 2).astype(np.float32)
-    end, begin = frames[..., axis.field - 1 - reach], frames[..., reach[::-1]]
-    between = end + (begin - end) * fade
-    grid[..., : axis.before] = between[..., gap - axis.before :]
-    grid[..., axis.before : axis.before + axis.field] = frames
-    grid[..., axis.before + axis.field :] = between[..., : gap - axis.before]
-    return out
-
-
-@dataclass(frozen=True)
-class AxialAxis:
-    """Planes of a stack and the axial frequencies in use, ``-K..K``; a single plane has ``kz = 0`` only."""
-
-    planes: int
-    depth: int  # planes with those that the stack is continued by
-    reach: int  # K
-
-    @property
-    def indices(self) -> np.ndarray:
-        """Indices of the axial frequencies in FFT order, the lowest frequency first."""
-        return np.arange(-self.reach, self.reach + 1) % self.depth
-
-    @property
-    def forward(self) -> np.ndarray:
-        """``(kz, z)``: transforms a stack, continued by its reflections."""
-        before = (self.depth - self.planes) // 2
-        axis = PaddedAxis(self.planes, before, self.depth, self.depth, before, self.planes)
-        continued = _continued(np.eye(self.planes, dtype=np.float32), axis, -1)  # (z, depth)
-        wave = np.exp(-2j * np.pi / self.depth * np.outer(self.indices, np.arange(self.depth) - before))
-        return (wave @ continued.T).astype(np.complex64)
-
-    @property
-    def inverse(self) -> np.ndarray:
-        """``(z, kz)``: from axial frequencies to the planes of the stack."""
-        wave = np.exp(2j * np.pi / self.depth * np.outer(np.arange(self.planes), self.indices))
-        return (wave / self.depth).astype(np.complex64)
-
-
-def axial_axis(planes: int, z_step_um: float, otf_of: Callable[[int], RadialOtf]) -> AxialAxis:
-    """Axis for a stack; ``otf_of`` gives the transfer functions for a number of planes."""
-    if planes == 1:
-        return AxialAxis(1, 1, 0)
-    depth = scipy.fft.next_fast_len(planes + math.ceil(PADDING_DEPTH_UM / z_step_um))
-    strongest = np.abs(otf_of(depth).tables).max(axis=(0, 2))
-    used = np.nonzero(strongest[: (depth + 1) // 2] > LEAST_TRANSFER)[0]
-    return AxialAxis(planes, depth, int(used.max()))
 
 
 @dataclass(frozen=True)
@@ -150,11 +56,12 @@ class _Rings:
     @classmethod
     def of(cls, radius: np.ndarray, step: float, transfer: np.ndarray) -> _Rings:
         """For ``transfer`` ``(kz, y, x)`` at ``radius`` ``(y, x)``."""
-        rings, mean = ring_means(transfer, radius, step)
-        _, squared = ring_means(transfer**2, radius, step)
+        index = ring_index(radius, step)
+        rings, mean = ring_means(transfer, index, step)
+        _, squared = ring_means(transfer**2, index, step)
         reached = squared > LEAST_TRANSFER**4 * squared.max()
         smallest = SMALLEST_PARAMETER * float(np.sum(transfer**2, dtype=float) / np.sum(transfer, dtype=float))
-        return cls((radius / step).astype(np.int32), rings, mean, squared, reached, smallest)
+        return cls(index, rings, mean, squared, reached, smallest)
 
     def power(self, half: np.ndarray) -> np.ndarray:
         """Mean power of a half spectrum over each ring, from every second row; ``(kz, ring)``."""
@@ -192,7 +99,8 @@ class Wiener:
         orders = len(calibrations[0]["modulation"][0])
         lengths = [math.hypot(*c["pattern_vectors"][a]) for a, c in enumerate(calibrations)]
         self.axial = axial_axis(planes, lens.z_step_um or 0.0, lambda n: lens.otf(n, orders, max(lengths)))
-        self.to_axial, self.to_planes = self.axial.forward, self.axial.inverse
+        self.to_planes = self.axial.to_planes
+        self.to_axial: list[AxialTransform] = []  # of every order
         self.separation: list[np.ndarray] = []
         self.bands: list[_Band] = []
         kz = 2 * self.axial.reach + 1
@@ -216,13 +124,19 @@ class Wiener:
         for a, calibration in enumerate(calibrations):
             phases = np.array(calibration["phases"][a])
             k, modulation = np.array(calibration["pattern_vectors"][a]), calibration["modulation"][a]
-            tables = self.lens.otf(self.axial.depth, orders, float(np.hypot(*k))).at_planes(self.axial.indices)
+            whole = self.lens.otf(self.axial.depth, orders, float(np.hypot(*k)))
+            tables = whole.at_planes(self.axial.indices)
             matrix = separation_matrix(phases, np.array(calibration["intensity"][a]), orders)
             self.separation.append(np.concatenate([matrix.real, matrix.imag[1:]]).astype(np.float32))
             noise = np.sum(np.abs(matrix) ** 2, axis=1)
             if a == 0:
                 self.zero_gain = self._box_otf(tables, 0, np.zeros(2)).conj()
-            self._add(self.transfer, self.weights[a] * np.abs(self.zero_gain) ** 2, (0, 0))
+                if self.axial.depth > 1:
+                    self.to_axial = [
+                        AxialTransform(self.axial, whole, o, self._box_radius(), float(self.bin.max()))
+                        for o in range(orders + 1)
+                    ]
+            self._add(self.transfer, self.weights[a] * self._power(0, self.zero_gain), (0, 0))
             for o, m in enumerate(modulation, 1):
                 place = np.rint(o * k / self.bin)
                 rest = o * k - place * self.bin
@@ -230,9 +144,9 @@ class Wiener:
                 quiet = float(self.weights[a] * noise[0] / noise[o])
                 gain = (quiet * 0.5 * m) * otf.conj()
                 self.bands.append(_Band(a, o, self._ramp(rest, place), (-int(place[0]), -int(place[1])), gain))
-                power = (quiet * 0.25 * m * m) * np.abs(otf) ** 2
+                power = (quiet * 0.25 * m * m) * self._power(o, otf)
                 self._add(self.transfer, power, self.bands[-1].place)
-                self._add(self.transfer, power[::-1, ::-1, ::-1], (int(place[0]), int(place[1])))
+                self._add(self.transfer, power, (int(place[0]), int(place[1])), mirrored=True)
 
     def _ramp(self, rest: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Factors ``(y, x)`` that undo the part of the vector smaller than a bin; phase 0 at the field's origin."""
@@ -243,8 +157,11 @@ class Wiener:
             ramps.append((np.exp(-2j * np.pi * rest[i] * r) * fixed).astype(np.complex64))
         return ramps[0][:, None] * ramps[1][None, :]
 
-    def _add(self, half: np.ndarray, box: np.ndarray, centre: tuple[int, int]) -> None:
-        """Add a box of frequencies ``(kz, y, x)`` around ``centre`` to a half spectrum with rows from -Nyquist."""
+    def _add(self, half: np.ndarray, box: np.ndarray, centre: tuple[int, int], mirrored: bool = False) -> None:
+        """Add a box of frequencies ``(kz, y, x)`` around ``centre`` to a half spectrum with rows from -Nyquist.
+
+        ``mirrored``: add what a real image has at the opposite frequencies.
+        """
         (ry, rx), (ny, nx) = self.reach, self.fine
         top, left = max(centre[0] - ry, -ny // 2 + 1), max(centre[1] - rx, 0)
         bottom, right = min(centre[0] + ry, ny // 2 - 1), min(centre[1] + rx, nx // 2 - 1)
@@ -252,7 +169,8 @@ class Wiener:
             return
         rows = slice(top - centre[0] + ry, bottom - centre[0] + ry + 1)
         columns = slice(left - centre[1] + rx, right - centre[1] + rx + 1)
-        half[:, top + ny // 2 : bottom + ny // 2 + 1, left : right + 1] += box[:, rows, columns]
+        part = box[::-1, ::-1, ::-1][:, rows, columns].conj() if mirrored else box[:, rows, columns]
+        half[:, top + ny // 2 : bottom + ny // 2 + 1, left : right + 1] += part
 
     def __call__(self, frames: np.ndarray, wiener: float | Literal["auto"] = "auto") -> np.ndarray:
         """Reconstruct.
@@ -280,49 +198,61 @@ class Wiener:
         """Noise power of band 0 per bin, and the weighted sum of all bands (half spectrum of the fine grid)."""
         frames = np.asarray(frames, np.float32)
         frames = frames if frames.ndim == 5 else frames[:, :, None]
-        frames = _continued(_continued(frames, self.axes[0], -2), self.axes[1], -1)
         half = np.zeros(self.transfer.shape, np.complex64)
         zero = np.zeros((self.axial.planes, *self.camera), np.float32)
+        ramped = np.empty(zero.shape, np.complex64)
+        orders = len(self.bands) // len(frames)
         for a, images in enumerate(frames):
-            parts = (self.separation[a] @ images.reshape(len(images), -1)).reshape(-1, *zero.shape)
+            parts = np.tensordot(self.separation[a], images, 1)
+            parts = continued(continued(parts, self.axes[0], -2), self.axes[1], -1)
             zero += np.float32(self.weights[a]) * parts[0]
-            orders = len(parts) // 2
             for o, band in enumerate(self.bands[a * orders : (a + 1) * orders], 1):
-                ramped = np.empty(zero.shape, np.complex64)
                 ramped.real, ramped.imag = parts[o], parts[o + orders]
                 ramped *= band.ramp
-                box = self._boxed(scipy.fft.fft2(ramped, overwrite_x=True, workers=1))
+                box = self._boxed(scipy.fft.fft2(ramped, overwrite_x=True, workers=1), o)
                 box *= band.gain
                 self._add(half, box, band.place)
-                self._add(half, box[::-1, ::-1, ::-1].conj(), (-band.place[0], -band.place[1]))
+                self._add(half, box, (-band.place[0], -band.place[1]), mirrored=True)
         spectrum = scipy.fft.fft2(zero, workers=1)
-        self._add(half, self._boxed(spectrum) * self.zero_gain, (0, 0))
+        self._add(half, self._boxed(spectrum, 0) * self.zero_gain, (0, 0))
         return self._noise(spectrum), half
 
-    def _boxed(self, spectrum: np.ndarray) -> np.ndarray:
+    def _boxed(self, spectrum: np.ndarray, order: int) -> np.ndarray:
         """The box ``(kz, y, x)`` around the origin of the spectra ``(z, y, x)`` of planes."""
         box = spectrum[:, self.box[0], self.box[1]]
-        return box if self.axial.depth == 1 else np.tensordot(self.to_axial, box, 1)
+        return box if self.axial.depth == 1 else self.to_axial[order](box)
+
+    def _power(self, order: int, otf: np.ndarray) -> np.ndarray:
+        """Squared transfer ``(kz, y, x)`` on the box, of a stack with the response of its axial transform."""
+        power = np.abs(otf) ** 2
+        return power if self.axial.depth == 1 else power * self.to_axial[order].response
+
+    def _box_radius(self) -> np.ndarray:
+        """``|f|`` on the box, cycles/um."""
+        y, x = (np.arange(-r, r + 1) * b for r, b in zip(self.reach, self.bin, strict=True))
+        return np.hypot(y[:, None], x)
 
     def _noise(self, spectrum: np.ndarray) -> float:
         """Noise power per bin of band 0 in axial Fourier space: what its planes ``(z, y, x)`` hold beyond the passband.
 
         Infinite where they hold no structure within it.
         """
-        radius, outside = self._camera_radius
+        ring, outside = self._camera_rings
         power = np.mean(spectrum.real**2 + spectrum.imag**2, axis=0)
         noise = float(power[outside].mean())
-        rings, mean = radial_mean(power, radius, float(self.bin.max()))
+        rings, mean = radial_mean(power, ring, float(self.bin.max()))
         inside = (rings > 0.1 * self.cutoff) & (rings < 0.9 * self.cutoff)
         rounding = 1e-10 * float(power.max())
         structured = np.count_nonzero(mean[inside] > max(SIGNAL_OVER_NOISE * noise, rounding)) >= 4
-        return noise * self.axial.depth if structured else math.inf
+        return noise * self.axial.planes if structured else math.inf
 
     @cached_property
-    def _camera_radius(self) -> tuple[np.ndarray, np.ndarray]:
-        """``|f|`` on the grid of the camera, cycles/um, and where nothing but noise is."""
+    def _camera_rings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ring of each frequency on the grid of the camera, and where nothing but noise is."""
         radius = np.hypot(*frequencies(self.camera, self.pixel_um))
-        return radius, radius > min(0.98 * self.cutoff, float(np.quantile(radius[::8], 0.97)))
+        return ring_index(radius, float(self.bin.max())), radius > min(
+            0.98 * self.cutoff, float(np.quantile(radius[::8], 0.97))
+        )
 
     def _filter(self, constant: np.ndarray | np.floating, gain: float = 1.0) -> np.ndarray:
         """What the sum of weighted bands is multiplied with; ``gain`` at the origin once transfer is counted."""
@@ -381,7 +311,7 @@ class Wiener:
         Of a stack that at ``kz = 0``.
         """
         transfer = (self.transfer * self._filter(np.asarray(constant)))[self.axial.reach]
-        return radial_mean(transfer, self._fine_radius(), float(self.bin.max()))
+        return radial_mean(transfer, self._rings.index, float(self.bin.max()))
 
 
 def reconstruct(
@@ -428,5 +358,5 @@ def widefield(frames: np.ndarray, ratio: float = 2.0) -> np.ndarray:
     """
     mean = np.asarray(frames, np.float32).mean(axis=1)
     y, x = (padded_axis(n, ratio) for n in mean.shape[-2:])
-    fine = fourier_resample(_continued(_continued(mean, y, -2), x, -1), (y.fine, x.fine))
+    fine = fourier_resample(continued(continued(mean, y, -2), x, -1), (y.fine, x.fine))
     return np.ascontiguousarray(fine[..., y.start : y.start + y.size, x.start : x.start + x.size])

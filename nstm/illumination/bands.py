@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.fft
@@ -18,8 +18,9 @@ from nstm.optics.grids import frequencies
 from nstm.optics.lens import Lens
 from nstm.optics.otf import RadialOtf, pixel_transfer
 
-#: Borders are softened over this many pixels; a wider taper throws light away.
-EDGE_PX = 15
+#: Borders are softened over this many pixels. A wider taper throws light away and, as both bands are blurred before it,
+#: turns the phase of the one against the other on its slopes, which moves the vector; a sharper one rings.
+EDGE_PX = 8
 #: Bins beside the found peak that belong to it.
 PEAK_BINS = 5
 #: Frequencies that must hold signal; with fewer there is nothing to compare.
@@ -45,6 +46,7 @@ class Detection:
     pixel_um: float
     pixel_integration: bool
     otf: RadialOtf  # at `axial` only
+    passed: RadialOtf | None  # of a stack: what it passes there of a sample that goes on beyond its ends
     axial: np.ndarray  # indices along kz, FFT order
     depth: int  # planes of the stack and of the empty space behind it
     least_transfer: float  # below which nothing is compared
@@ -57,7 +59,8 @@ class Detection:
         usual = np.abs(otf.tables[0][:, round(USUAL_FREQUENCY * otf.cutoff / otf.pitch) :])
         least = LEAST_TRANSFER * float(usual.max()) if depth > 1 else 0.0
         axial = np.nonzero(usual.max(axis=1) > least)[0]
-        return cls(shape[1:], lens.pixel_um, lens.pixel_integration, otf.at_planes(axial), axial, depth, least)
+        passed = lens.otf(2 * depth, orders, pattern_frequency).within(shape[0], depth, axial) if depth > 1 else None
+        return cls(shape[1:], lens.pixel_um, lens.pixel_integration, otf.at_planes(axial), passed, axial, depth, least)
 
     @property
     def cutoff(self) -> float:
@@ -82,17 +85,41 @@ class Detection:
         flat = frames.reshape(*frames.shape[:2], -1)
         return (wave.astype(np.complex64) @ flat).reshape(len(frames), -1, *self.shape)
 
+    @cached_property
+    def plain_ring(self) -> np.ndarray:
+        """Ring of each frequency, one bin wide."""
+        return ring_index(self.plain_radius, float(self.bin.max()))
+
+    def ends(self, order: int, shift: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Power of an order over that of order 0, in the stack, relative to their transfer functions alone.
+
+        ``(kz, n)``, of order 0 at ``f - shift``: order 1 varies along z and loses more at the ends.
+        """
+        if self.passed is None:
+            return np.ones((1, at[0].size), np.float32)
+        power = []
+        for o, moved in ((order, np.zeros(2)), (0, shift)):
+            fy, fx = frequencies(self.shape, self.pixel_um)
+            radius = np.hypot((fy - np.float32(moved[0]))[at[0], 0], (fx - np.float32(moved[1]))[0, at[1]])
+            power.append((np.abs(self.passed(o, radius)) / np.maximum(np.abs(self.otf(o, radius)), 1e-12)) ** 2)
+        return power[0] / np.maximum(power[1], 1e-12)
+
+    def ring_means(self, band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ring radii (cycles/um) and mean power ``(kz, ring)`` of a band ``(kz, y, x)``."""
+        return ring_means(np.abs(band) ** 2, self.plain_ring, float(self.bin.max()))
+
     def transfer(
-        self, order: int, shift: np.ndarray | tuple[float, float] = (0.0, 0.0), mask: np.ndarray | None = None
+        self,
+        order: int,
+        shift: np.ndarray | tuple[float, float] = (0.0, 0.0),
+        at: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """OTF of an order at ``f - shift`` on the FFT grid or, ``(kz, n)``, where ``mask`` holds (cycles/um)."""
+        """OTF of an order at ``f - shift`` (cycles/um) on the FFT grid or, ``(kz, n)``, ``at`` rows and columns."""
         fy, fx = frequencies(self.shape, self.pixel_um)
         fy, fx = fy - np.float32(shift[0]), fx - np.float32(shift[1])
-        if mask is not None:
-            rows, columns = np.nonzero(mask)
-            fy, fx = fy[rows, 0], fx[0, columns]
-        found = self.otf(order, np.hypot(fy, fx))
-        return found * pixel_transfer(fy, fx, self.pixel_um) if self.pixel_integration else found
+        everywhere = (slice(None), slice(None))
+        found = self.otf(order, np.hypot(fy, fx) if at is None else np.hypot(fy[at[0], 0], fx[0, at[1]]))
+        return found * pixel_transfer(fy, fx, self.pixel_um)[at or everywhere] if self.pixel_integration else found
 
     def radius(self, shift: np.ndarray | tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
         """``|f - shift|`` on the FFT grid, cycles/um."""
@@ -128,41 +155,46 @@ def separation_matrix(phases: np.ndarray, intensity: np.ndarray, orders: int) ->
     """Weights that separate frames into bands by least squares.
 
     Args:
-        phases: phase of each frame, rad, of order 1.
-        intensity: relative intensity of each frame.
+        phases: ``(..., frames)``, phase of each frame, rad, of order 1.
+        intensity: ``(..., frames)``, relative intensity of each frame.
         orders: 1 (two beams) or 2 (three beams).
 
     Returns:
-        complex ``(orders + 1, frames)``: row ``o`` times the frames gives ``C_o`` (row 0 is real).
+        complex ``(..., orders + 1, frames)``: row ``o`` times the frames gives ``C_o`` (row 0 is real).
     """
-    columns = np.empty((phases.size, 2 * orders + 1))
-    columns[:, 0] = intensity
+    columns = np.empty((*phases.shape, 2 * orders + 1))
+    columns[..., 0] = intensity
     for o in range(1, orders + 1):
-        columns[:, 2 * o - 1] = 2 * np.cos(o * phases) * intensity
-        columns[:, 2 * o] = -2 * np.sin(o * phases) * intensity
-    normal = columns.T @ columns
-    normal.flat[:: 2 * orders + 2] += 1e-9  # phases that coincide give huge weights, not an error
-    inverse = np.linalg.solve(normal, columns.T)
-    out = inverse[0::2].astype(complex)
-    out[1:] = inverse[1::2] + 1j * inverse[2::2]
+        columns[..., 2 * o - 1] = 2 * np.cos(o * phases) * intensity
+        columns[..., 2 * o] = -2 * np.sin(o * phases) * intensity
+    rows = np.swapaxes(columns, -1, -2)
+    # phases that coincide give huge weights, not an error
+    inverse = np.linalg.solve(rows @ columns + 1e-9 * np.eye(2 * orders + 1), rows)
+    out = inverse[..., 0::2, :].astype(complex)
+    out[..., 1:, :] = inverse[..., 1::2, :] + 1j * inverse[..., 2::2, :]
     return out
 
 
 def noise_covariance(spectra: np.ndarray, radius: np.ndarray, passband: float) -> np.ndarray:
     """Covariance of the frames' noise per bin, ``(frames, frames)``.
 
-    Measured beyond the passband, or at the finest frequencies where the camera ends before it.
+    Measured beyond the passband, or at the finest frequencies where the camera ends before it, in every second row.
     """
+    radius = radius[::2]
     limit = min(0.98 * passband, float(np.quantile(radius[:: max(1, radius.shape[0] // 64)], 0.97)))
-    outside = spectra[..., radius > limit].reshape(len(spectra), -1)
+    outside = spectra[..., ::2, :][..., radius > limit].reshape(len(spectra), -1)
     return (outside.conj() @ outside.T).real.astype(float) / outside.shape[1]
 
 
-def radial_mean(power: np.ndarray, radius: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+def ring_index(radius: np.ndarray, step: float) -> np.ndarray:
+    """Rings of width ``step`` in which frequencies lie."""
+    return (radius * np.float32(1 / step)).astype(np.int32)
+
+
+def radial_mean(power: np.ndarray, ring: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean of ``power`` over rings of width ``step``; returns (ring radii, means)."""
-    ring = (radius / step).astype(np.int32).ravel()
-    count = np.bincount(ring)
-    total = np.bincount(ring, weights=power.ravel())
+    count = np.bincount(ring.ravel())
+    total = np.bincount(ring.ravel(), weights=power.ravel())
     return (np.arange(count.size) + 0.5) * step, total / np.maximum(count, 1)
 
 
@@ -176,9 +208,9 @@ class Peak:
     ratio_mirrored: float  # power over that at -k: phases that step the other way
 
 
-def ring_means(power: np.ndarray, radius: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+def ring_means(power: np.ndarray, ring: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Ring radii and means ``(kz, ring)`` of ``power`` ``(kz, y, x)``."""
-    means = [radial_mean(plane, radius, step) for plane in power]
+    means = [radial_mean(plane, ring, step) for plane in power]
     return means[0][0], np.stack([mean for _, mean in means])
 
 
@@ -193,7 +225,7 @@ def _whitened(band: np.ndarray, order: int, detection: Detection, noise: float) 
     Band 0 is divided by its transfer where that is large enough, the others are multiplied by theirs.
     """
     radius = detection.plain_radius
-    rings, mean = ring_means(np.abs(band) ** 2, radius, float(detection.bin.max()))
+    rings, mean = detection.ring_means(band)
     if order == 0:
         transfer = detection.otf(0, rings)
         if detection.pixel_integration:
@@ -217,18 +249,25 @@ def _match_power(order: np.ndarray, zero: np.ndarray, grid: tuple[int, int], ove
         here, there = (scipy.fft.ifft2(_embed(s, grid), workers=1) for s in (p, q))
         product += here * np.conj(there)
     size = (grid[0] * oversample, grid[1] * oversample)
-    spectrum = scipy.fft.fft2(product, s=size, workers=1)
+    spectrum = scipy.fft.fft(product, size[1], axis=1, workers=1)  # along x first: rows of zeros stay zeros
+    spectrum = scipy.fft.fft(spectrum, size[0], axis=0, workers=1)
     found = spectrum.real**2 + spectrum.imag**2
     # chance depends on |k| through the size of the overlap: the geometric mean of a ring does not see a peak
-    radius = _index_radius(size, (1.0 / grid[0] / oversample, 1.0 / grid[1] / oversample))
     step = 4.0 / max(size)
+    ring = _ring_index(size, (1.0 / size[0], 1.0 / size[1]), step)
     logs = np.log(np.maximum(found[::4], np.float32(1e-30)))
-    _, mean = radial_mean(logs, radius[::4], step)
-    ring = np.minimum((radius / step).astype(np.int32), mean.size - 1)
-    return found * np.exp(-mean - np.euler_gamma).astype(np.float32)[ring]
+    _, mean = radial_mean(logs, ring[::4], step)
+    found *= np.exp(-np.append(mean, mean[-1]) - np.euler_gamma).astype(np.float32)[ring]
+    return found
 
 
-def _index_radius(shape: tuple[int, int], step: tuple[float, float] | np.ndarray) -> np.ndarray:
+@lru_cache(maxsize=4)
+def _ring_index(shape: tuple[int, int], pitch: tuple[float, float], step: float) -> np.ndarray:
+    return ring_index(_index_radius(shape, pitch), step)
+
+
+@lru_cache(maxsize=4)
+def _index_radius(shape: tuple[int, int], step: tuple[float, float]) -> np.ndarray:
     ky = np.fft.fftfreq(shape[0], 1 / shape[0])[:, None].astype(np.float32) * np.float32(step[0])
     kx = np.fft.fftfreq(shape[1], 1 / shape[1])[None, :].astype(np.float32) * np.float32(step[1])
     return np.hypot(ky, kx)
@@ -279,8 +318,8 @@ def find_peak(bands: list[np.ndarray], detection: Detection, noise: float, limit
 
 def _best(power: np.ndarray, step: np.ndarray, orders: int, limits: tuple[float, float]) -> Peak:
     """Highest place of the ring that is searched, and what competes with it."""
-    radius = _index_radius(power.shape, step) * orders
-    power = np.where((radius >= limits[0]) & (radius <= limits[1]), power, 0)
+    radius = _index_radius((power.shape[0], power.shape[1]), (float(step[0]), float(step[1])))
+    power[(radius < limits[0] / orders) | (radius > limits[1] / orders)] = 0
     rows, columns = (np.fft.fftfreq(n, 1 / n).astype(int) for n in power.shape)
     y, x = np.unravel_index(int(np.argmax(power)), power.shape)
     strength = float(power[y, x])

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.fft
 
 from nstm.acquisition import DataError
-from nstm.illumination.bands import radial_mean, soft_edges
+from nstm.illumination.bands import radial_mean, ring_index, soft_edges
 
 #: Pixels per side below which frames tell nothing.
 LEAST_PX = 32
@@ -165,6 +165,10 @@ class _Grid:
         return _radius(self.shape)
 
     @cached_property
+    def ring(self) -> np.ndarray:
+        return ring_index(self.radius, self.ring_step)
+
+    @cached_property
     def fine_radius(self) -> np.ndarray:
         """Of the map of matches, which is sampled twice as finely."""
         return _radius((2 * self.shape[0], 2 * self.shape[1]))
@@ -203,8 +207,8 @@ class _Match:
         """
         grid, total = self.grid, np.sum(np.abs(spectra) ** 2, axis=0)
         power = np.abs(spectra.sum(axis=0)) ** 2 / len(spectra)
-        rings, zero = radial_mean(power, grid.radius, grid.ring_step)
-        _, changing = radial_mean((total - power) / (len(spectra) - 1), grid.radius, grid.ring_step)
+        rings, zero = radial_mean(power, grid.ring, grid.ring_step)
+        _, changing = radial_mean((total - power) / (len(spectra) - 1), grid.ring, grid.ring_step)
         inside = rings < SEARCH[1]
         noise = max(float(min(zero[inside].min(), changing[inside].min())), 1e-6 * float(zero.max()), 1e-30)
         signal = np.clip(1 - noise / np.maximum(zero, noise), 0, 1) ** 2
@@ -222,7 +226,7 @@ class _Match:
         """Radii, and mean power of chance matches there: the geometric mean of a ring does not see a peak."""
         found = scipy.fft.fft2(self.products[1], workers=1)
         logs = np.log(np.maximum(found.real**2 + found.imag**2, np.float32(1e-30)))
-        rings, mean = radial_mean(logs, self.grid.radius, self.grid.ring_step)
+        rings, mean = radial_mean(logs, self.grid.ring, self.grid.ring_step)
         return rings, np.exp(mean + np.euler_gamma)
 
     def _over_chance(self, power: np.ndarray, radius: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ with known noise), otherwise noise in band 0 would pass for a weaker modulation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +21,18 @@ from nstm.illumination.bands import (
     noise_covariance,
     nominal_phases,
     on_rings,
-    ring_means,
     separation_matrix,
     soft_edges,
 )
 
 #: Expected deviation of a phase from equal steps, rad, and of an intensity from its trend.
-PHASE_PRIOR_RAD = 0.2
-INTENSITY_PRIOR = 0.02
+PHASE_PRIOR_RAD = 0.1
+INTENSITY_PRIOR = 0.01
+#: What is no noise and yet unexplained (borders, transfer function) makes every unit of error count so much less.
+INFLATION = 5.0
+#: Phases are kept that lower the error by more than this for each: in 215 simulated orientations, 25 to 2000 photons,
+#: none was then worse than equal steps.
+LEAST_GAIN = 9.0
 #: Transfer functions are never known better than this: no frequency counts for more.
 MODEL_ERROR = 0.2
 #: Modulation by which frequencies are weighted.
@@ -42,11 +47,15 @@ class Overlap:
 
     gram: np.ndarray  # complex (2 frames, 2 frames), u then v, noise included
     noise: np.ndarray  # (2 frames, 2 frames), what the noise alone adds to it on average
+    ends: float = 1.0  # power of the order over that of band 0 where their transfer makes them alike: ends of a stack
 
-    def error(self, weights_order: np.ndarray, weights_zero: np.ndarray, modulation: float) -> float:
-        """Squared error in units of the noise, expectation of the noise taken off."""
-        x = np.concatenate([weights_order, -0.5 * modulation * weights_zero])
-        return float((x.conj() @ (self.gram - self.noise) @ x).real)
+    def error(self, weights_order: np.ndarray, weights_zero: np.ndarray, modulation: np.ndarray) -> np.ndarray:
+        """Squared error in units of the noise, expectation of the noise taken off.
+
+        For weights ``(..., frames)`` and modulations ``(...)``.
+        """
+        x = np.concatenate([weights_order, -0.5 * modulation[..., None] * weights_zero], axis=-1)
+        return np.sum((x.conj() @ (self.gram - self.noise)) * x, axis=-1).real
 
     def products(self, weights_order: np.ndarray, weights_zero: np.ndarray) -> tuple[complex, float, float]:
         """``<zero, order>``, ``|order|^2``, ``|zero|^2`` over the overlap, noise included."""
@@ -71,7 +80,17 @@ class Overlap:
         regression = 2 * abs(cross) / clean_zero
         balanced = 2 * float(np.sqrt(clean_order / clean_zero))
         signal = clean_order / max(order, 1e-30) * clean_zero / max(zero, 1e-30)
-        return regression + signal * max(balanced - regression, 0.0)
+        return (regression + signal * max(balanced - regression, 0.0)) / float(np.sqrt(self.ends))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Frequencies where an order meets band 0, rows and columns of the FFT grid ``(n,)``; the others ``(kz, n)``."""
+
+    at: tuple[np.ndarray, np.ndarray]
+    there: np.ndarray  # OTF of order 0 at f - o k
+    here: np.ndarray  # OTF of the order at f
+    weight: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,7 @@ class Orientation:
         self.noise = noise_covariance(self.spectra, radius, detection.cutoff)
         self.nominal = nominal_phases(frames.shape[0])
         self.matrix = separation_matrix(self.nominal, self.intensity, orders)
-        rings, power = ring_means(np.abs(self.bands()[0]) ** 2, radius, float(detection.bin.max()))
+        rings, power = detection.ring_means(self.bands()[0])
         self.rings, self.power = rings, np.maximum(power - self.band_noise(0), 0)
 
     def bands(self) -> list[np.ndarray]:
@@ -113,30 +132,28 @@ class Orientation:
         row = self.matrix[order]
         return float((row.conj() @ self.noise @ row).real)
 
-    def weights(
-        self, k: np.ndarray, order: int, modulation: float, at_zero: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Mask ``(y, x)`` of the overlap and, inside it, ``(kz, n)``: the OTF of order 0 at ``f - o k``, that of the
-        order at ``f``, and the weight of each frequency.
+    def weights(self, k: np.ndarray, order: int, modulation: float, at_zero: bool = False) -> Shared:
+        """Where band ``order`` and band 0 meet, and what each frequency counts.
 
         ``f`` runs over the grid of the order's band, or (``at_zero``) ``f - o k`` over the grid of band 0.
         """
         detection, shift = self.detection, order * k
         near, far = (-shift, np.zeros(2)) if at_zero else (np.zeros(2), shift)
-        radius_near, radius_far = detection.radius(near), detection.radius(far)
+        radius_near, radius_far = (detection.radius(at) if np.any(at) else detection.plain_radius for at in (near, far))
         limit, centre = 0.97 * detection.cutoff, max(CENTRE * detection.cutoff, 2.5 * float(detection.bin.max()))
-        mask = (radius_near < limit) & (radius_far < limit) & (radius_far > centre) & (radius_near > centre)
-        here, there = detection.transfer(order, near, mask), detection.transfer(0, far, mask)
-        object_power = on_rings(radius_far[mask], self.rings, self.power)  # |OTF S|^2 at f - o k
+        low, high = np.minimum(radius_near, radius_far), np.maximum(radius_near, radius_far)
+        rows, columns = np.nonzero((high < limit) & (low > centre))
+        at = (rows, columns)
+        here, there = detection.transfer(order, near, at), detection.transfer(0, far, at)
+        object_power = on_rings(radius_far[at], self.rings, self.power)  # |OTF S|^2 at f - o k
         half = 0.5 * max(modulation, 0.2)
         here2, there2 = np.abs(here) ** 2, np.abs(there) ** 2
-        variance = (
-            self.band_noise(order) * there2
-            + half**2 * self.band_noise(0) * here2
-            + (MODEL_ERROR * half) ** 2 * here2 * object_power
-        )
+        signal = half**2 * here2 * object_power
+        noise = np.maximum(self.band_noise(order) * there2 + half**2 * self.band_noise(0) * here2, 1e-30)
+        # where noise hides the sample nothing is learned
+        weight = signal / (signal + noise) / (noise + MODEL_ERROR**2 * signal)
         reached = np.minimum(here2, there2) >= detection.least_transfer**2
-        return mask, there, here, (reached / np.maximum(variance, 1e-30)).astype(np.float32)
+        return Shared(at, there, here, (reached * weight).astype(np.float32))
 
     def refine(self, k: np.ndarray, modulation: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
         """Vector that raises the likelihood most: zoomed DFTs by matrix products, then a parabola."""
@@ -146,14 +163,16 @@ class Orientation:
             pair = []
             # the weight is split evenly: a slope of it on one band alone would pull the vector along the slope
             for band, at_zero in ((bands[o], False), (bands[0], True)):
-                mask, there, here, weight = self.weights(k, o, modulation[o - 1], at_zero)
-                turned = there if band is not bands[0] else here
+                shared = self.weights(k, o, modulation[o - 1], at_zero)
+                rows, columns = shared.at
+                turned = shared.here if at_zero else shared.there
+                gain = np.sqrt(np.abs(shared.there * shared.here) * shared.weight) * _direction(turned)
                 weighted = np.zeros(band.shape, np.complex64)
-                weighted[:, mask] = band[:, mask] * np.sqrt(np.abs(there * here) * weight) * _direction(turned)
-                pair.append(scipy.fft.ifft2(weighted, workers=1))
-            at = on_rings(self.detection.plain_radius[mask], self.rings, self.power)
+                weighted[:, rows, columns] = band[:, rows, columns] * gain
+                pair.append(scipy.fft.ifft2(weighted, overwrite_x=True, workers=1))
+            power = on_rings(self.detection.plain_radius[shared.at], self.rings, self.power)
             products.append((o, np.sum(pair[0] * np.conj(pair[1]), axis=0)))
-            energies.append(float(np.sum(at * np.abs(here) ** 2 * weight)))
+            energies.append(float(np.sum(power * np.abs(shared.here) ** 2 * shared.weight)))
         for step in steps:
             k = self._climb(k, step, products, energies)
         return k
@@ -175,17 +194,22 @@ class Orientation:
 
     def overlap(self, k: np.ndarray, order: int, modulation: float) -> Overlap:
         """Gram matrix of ``u_p`` and ``v_p`` for one order."""
-        mask, there, here, weight = self.weights(k, order, modulation)
+        shared = self.weights(k, order, modulation)
+        rows, columns = shared.at
         wy, wx = self.detection.wave(order * k)
-        root = np.sqrt(weight)
-        shifted = np.stack([scipy.fft.fft2(f * wy * wx, workers=1)[:, mask] for f in self.frames])
-        samples = np.concatenate([self.spectra[..., mask] * (there * root), shifted * (here * root)])
-        samples = samples.reshape(len(samples), -1)
-        shares = [np.sum(np.abs(there) ** 2 * weight), np.sum(np.abs(here) ** 2 * weight)]
-        return Overlap(
-            gram=(samples.conj() @ samples.T).astype(complex),
-            noise=np.kron(np.diag(shares), self.noise),
+        turn, root = wy * wx, np.sqrt(shared.weight)
+        shifted = np.stack(
+            [scipy.fft.fft2(f * turn, overwrite_x=True, workers=1)[:, rows, columns] for f in self.frames]
         )
+        samples = np.concatenate(
+            [self.spectra[..., rows, columns] * (shared.there * root), shifted * (shared.here * root)]
+        )
+        samples = samples.reshape(len(samples), -1)
+        shares = [np.sum(np.abs(transfer) ** 2 * shared.weight) for transfer in (shared.there, shared.here)]
+        radius = self.detection.radius(order * k)[shared.at]
+        signal = on_rings(radius, self.rings, self.power) * np.abs(shared.here) ** 2 * shared.weight
+        ends = float(np.sum(signal * self.detection.ends(order, order * k, shared.at)) / max(np.sum(signal), 1e-30))
+        return Overlap((samples.conj() @ samples.T).astype(complex), np.kron(np.diag(shares), self.noise), ends)
 
     def fit(self, k: np.ndarray, refine: bool = True, fit_phases: bool = True) -> OrientationFit:
         """All parameters, starting from a vector that is right within a bin.
@@ -218,22 +242,23 @@ class Orientation:
             return start, modulation, self.intensity, False
 
         def unpack(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            log = INTENSITY_PRIOR * x[n : 2 * n]
-            return start + PHASE_PRIOR_RAD * x[:n], self.intensity * np.exp(log - log.mean()), x[2 * n :]
+            log = INTENSITY_PRIOR * x[..., n : 2 * n]
+            intensity = self.intensity * np.exp(log - log.mean(axis=-1, keepdims=True))
+            return start + PHASE_PRIOR_RAD * x[..., :n], intensity, x[..., 2 * n :]
 
-        def cost(x: np.ndarray) -> float:
+        def cost(x: np.ndarray) -> np.ndarray:
             phases, intensity, m = unpack(x)
             matrix = separation_matrix(phases, intensity, self.orders)
-            error = sum(o.error(matrix[i], matrix[0], m[i - 1]) for i, o in enumerate(overlaps, 1))
-            deviation = x[:n] - x[:n].mean()
-            return error + float(deviation @ deviation + x[n : 2 * n] @ x[n : 2 * n])
+            zero = matrix[..., 0, :]
+            error = sum(o.error(matrix[..., i, :], zero, m[..., i - 1]) for i, o in enumerate(overlaps, 1))
+            deviation = x[..., :n] - x[..., :n].mean(axis=-1, keepdims=True)
+            return error / INFLATION + np.sum(deviation**2 + x[..., n : 2 * n] ** 2, axis=-1)
 
         first = np.concatenate([np.zeros(2 * n), np.clip(modulation, 0.05, 1.7)])
-        bounds = [(-6, 6)] * n + [(-4, 4)] * n + [(0.0, 2.0)] * self.orders
-        options = {"maxiter": 25, "maxfun": 40 * first.size, "ftol": 1e-6, "gtol": 0.02}
-        found = scipy.optimize.minimize(cost, first, method="L-BFGS-B", bounds=bounds, options=options)
-        if cost(first) - found.fun > 5.0 * (2 * n - 2):  # chance explains one unit per parameter, the sample some more
-            phases, intensity, m = unpack(found.x)
+        even = _lowest(cost, first, [0.0] * n + [4.0] * n)
+        found = _lowest(cost, even, [6.0] * n + [4.0] * n)
+        if float(cost(even) - cost(found)) * INFLATION > LEAST_GAIN * (n - 1):
+            phases, intensity, m = unpack(found)
             return phases, m, intensity, True
         return start, modulation, self.intensity, False
 
@@ -250,6 +275,21 @@ class Orientation:
         trial = np.linspace(-np.pi, np.pi, 720, endpoint=False)
         match = sum((np.exp(-1j * o * trial) * c).real for o, c in enumerate(crosses, 1))
         return self.nominal + trial[int(np.argmax(match))], np.array(modulation)
+
+
+def _lowest(cost: Callable[[np.ndarray], np.ndarray], start: np.ndarray, reach: list[float]) -> np.ndarray:
+    """Where the cost is lowest, from ``start``: parameters within ``+-reach``, the modulations after them in 0 to 2."""
+    step = 1e-4
+
+    def with_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
+        moved = step * np.eye(x.size)
+        values = cost(np.concatenate([x[None], x + moved, x - moved]))
+        return float(values[0]), (values[1 : x.size + 1] - values[x.size + 1 :]) / (2 * step)
+
+    bounds = [(-r, r) for r in reach] + [(0.0, 2.0)] * (start.size - len(reach))
+    options = {"maxiter": 25, "ftol": 1e-6, "gtol": 0.02}
+    found = scipy.optimize.minimize(with_gradient, start, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
+    return np.asarray(found.x)
 
 
 def _direction(transfer: np.ndarray) -> np.ndarray:

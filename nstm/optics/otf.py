@@ -67,6 +67,23 @@ class RadialOtf:
         part = place - low
         return padded[:, low] * (1 - part) + padded[:, low + 1] * part
 
+    def within(self, planes: int, depth: int, indices: np.ndarray) -> RadialOtf:
+        """Root of the mean power that a stack of ``planes`` passes of a sample that goes on beyond its ends.
+
+        A stack is a window, so its spectrum at ``kz`` holds what is transferred around ``kz``: with ``c`` the transform
+        of the squared transfer, the power is ``sum_d (1 - |d| / planes) c(d) exp(-2 pi i kz d)``.
+
+        Args:
+            planes: planes of the stack, at most half of those of the tables.
+            depth: planes of the transform whose axial frequencies are asked for.
+            indices: those, along its FFT order.
+        """
+        covariance = np.fft.ifft(np.abs(self.tables.astype(complex)) ** 2, axis=1)
+        lags = np.arange(1 - planes, planes)
+        wave = np.exp(-2j * np.pi / depth * np.outer(indices, lags)) * (1 - np.abs(lags) / planes)
+        power = np.einsum("kd,odr->okr", wave, covariance[:, lags]).real
+        return RadialOtf(np.sqrt(np.maximum(power, 0)).astype(np.float32), self.pitch, self.cutoff)
+
     def at_planes(self, planes: np.ndarray) -> RadialOtf:
         """The tables of some indices along ``kz``."""
         return RadialOtf(self.tables[:, planes], self.pitch, self.cutoff)

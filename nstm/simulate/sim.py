@@ -23,6 +23,9 @@ from nstm.simulate.structures import Area, Points
 
 Array = NDArray[np.float64]
 
+#: Standard deviation of the blur of what is out of focus, um.
+HAZE_UM = 0.8
+
 
 @dataclass(frozen=True)
 class SimMicroscope:
@@ -30,7 +33,8 @@ class SimMicroscope:
 
     ``finest_share`` is the frequency of the finest pattern in units of the detection cutoff ``2 NA / lambda``;
     ``modulation`` holds one value per order for each orientation; ``photons`` is the 99.9th percentile of the
-    noise-free mean frame; ``bleaching`` the share of the light lost over the recording.
+    noise-free mean frame in focus; ``haze`` the light from out of focus, which no pattern reaches, as a multiple of the
+    mean light in focus; ``bleaching`` the share of the light lost over the recording.
     """
 
     shape: tuple[int, int] = (128, 128)
@@ -53,6 +57,7 @@ class SimMicroscope:
     sub_exposures: int = 4
     photons: float = 300.0
     background: float = 0.0
+    haze: float = 0.0
     bleaching: float = 0.0
     offset: float = 100.0
     read_noise: float = 1.6
@@ -124,6 +129,13 @@ def pattern_at(positions: Array, vector: Array, phase: float, modulation: Array)
     return np.asarray(1 + sum(m * np.cos((o + 1) * q) for o, m in enumerate(modulation)))
 
 
+def _haze(positions: Array, weights: Array, grid: FineGrid) -> NDArray[np.float32]:
+    """The sample far out of focus, mean 1."""
+    blur = np.exp(-2 * (np.pi * HAZE_UM * grid.frequency) ** 2)
+    image = np.maximum(grid.seen(grid.spectra(positions, weights[:, None])[0], blur), 0)
+    return np.asarray(image / image.mean())
+
+
 def simulate_sim(
     points: Points,
     motion: Motion,
@@ -162,6 +174,8 @@ def simulate_sim(
         clean[t, a, p] = grid.seen(spectrum, transfer) * (left(middle) / m.sub_exposures)
     brightness = m.photons / np.percentile(clean.mean(axis=(0, 1, 2)), 99.9)
     clean = np.maximum(clean * np.float32(brightness), 0) + np.float32(m.background)
+    if m.haze:
+        clean += _haze(points.position, points.weight, grid) * np.float32(m.haze * clean.mean())
     truth = [grid.limited(grid.spectra(follow(t), points.weight[:, None] * left(t)))[0] for t in truth_times.tolist()]
     return SimRecording(
         frames=camera(clean, offset=m.offset, read_noise=m.read_noise, seed=seed),

@@ -26,7 +26,7 @@ def _errors(found, k, phases, modulation, field_um):
 
 @pytest.mark.parametrize(
     ("name", "bins_allowed", "phase_allowed"),
-    [("b2_512_mid", 0.01, 1.3), ("b2_256_mid", 0.02, 2.6), ("b3_256_mid", 0.02, 1.6), ("b2_256p40_mid", 0.04, 3.0)],
+    [("b2_512_mid", 0.01, 1.3), ("b2_256_mid", 0.02, 2.6), ("b3_256_mid", 0.02, 1.6), ("b2_256p40_mid", 0.02, 3.5)],
 )
 def test_truth_is_found_without_a_guess(shared_cases, name, bins_allowed, phase_allowed):
     frames, optics, beams, k, phases, modulation = load_case(shared_cases, name)
@@ -35,7 +35,7 @@ def test_truth_is_found_without_a_guess(shared_cases, name, bins_allowed, phase_
     assert found["status"] == "pass"
     assert bins.max() < bins_allowed
     assert np.abs(phase).max() < phase_allowed
-    assert phase.std() < 1.5
+    assert phase.std() < 2.0
     assert np.abs(ratio - 1).max() < 0.03
     assert np.mean(found["intensity"]) == pytest.approx(1)
     json.dumps(found)
