@@ -12,7 +12,8 @@ attributes  ``frame_axes`` (list), ``pixel_um``, ``z_step_um``, ``time_origin``,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -22,6 +23,35 @@ TIME_ORIGINS = ("read", "computed", "assumed")
 
 class DataError(ValueError):
     """The user's data or settings cannot be used; the message names what, why and the remedy."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One quantity of a result.
+
+    Attributes:
+        name: what it is.
+        unit: of its values; "": relative.
+        colour: ``signed`` where both signs mean something: shown in two colours about zero.
+        main: the one that figures show; the first where no channel of a result says so.
+    """
+
+    name: str
+    unit: str = ""
+    colour: Literal["grey", "signed"] = "grey"
+    main: bool = False
+
+
+def channels_of(images: xr.DataArray) -> tuple[Channel, ...]:
+    """The channels of a time lapse with dim ``c``, as far as its attributes tell of them."""
+    names = [str(name) for name in images["c"].values] if "c" in images.coords else [""] * images.sizes["c"]
+    about = images.attrs.get("channel_about") or [{}] * len(names)
+    return tuple(Channel(name, **known) for name, known in zip(names, about, strict=True))
+
+
+def main_channel(images: xr.DataArray) -> int:
+    """Index along ``c`` of the channel that figures show."""
+    return next((i for i, channel in enumerate(channels_of(images)) if channel.main), 0)
 
 
 def make_acquisitions(

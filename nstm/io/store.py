@@ -21,7 +21,7 @@ from ome_zarr.format import FormatV05
 from ome_zarr.writer import write_multiscales_metadata
 from zarr.storage import LocalStore
 
-from nstm.acquisition import DataError, make_acquisitions
+from nstm.acquisition import Channel, DataError, make_acquisitions
 from nstm.io.jsonfile import plain
 from nstm.io.protocol import shown
 from nstm.io.shards import codec, missing_shards, write_shards
@@ -165,7 +165,7 @@ def write_timelapse(
     pixel_um: float,
     z_step_um: float | None,
     label: str,
-    channels: Sequence[str],
+    channels: Sequence[str | Channel],
     effective_transfer: str,
     flags: Sequence[str],
     provenance: Mapping[str, Any],
@@ -181,7 +181,7 @@ def write_timelapse(
         pixel_um: pixel of the result, um.
         z_step_um: distance of planes, um; ``None`` for one plane.
         label: what the images are, in words.
-        channels: one name per channel.
+        channels: one per channel; a name stands for a channel of which nothing more is known.
         effective_transfer: which transfer function the images have, in words.
         flags: for each time ``""`` or why there is no (or no good) result.
         provenance: JSON-able; where the result comes from.
@@ -192,13 +192,15 @@ def write_timelapse(
         OSError: the store cannot be written.
     """
     times = np.asarray(times_s, dtype=np.float64)
+    quantities = [c if isinstance(c, Channel) else Channel(c) for c in channels]
     block = {
         "schema": SCHEMA,
         "times_s": times.tolist(),
         "flags": list(flags),
         "effective_transfer": effective_transfer,
         "label": label,
-        "channels": list(channels),
+        "channels": [c.name for c in quantities],
+        "channel_about": [{"unit": c.unit, "colour": c.colour, "main": c.main} for c in quantities],
         "pixel_um": float(pixel_um),
         "z_step_um": None if z_step_um is None else float(z_step_um),
         "provenance": dict(provenance),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from nstm.acquisition import DataError
+from nstm.acquisition import Channel, DataError
 from nstm.io.store import open_raw, write_timelapse
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
@@ -24,7 +24,7 @@ PRODUCTS = {
 }
 
 
-_DISPLACEMENTS = ["displacement_z_um", "displacement_y_um", "displacement_x_um"]
+_DISPLACEMENTS = [Channel(f"displacement_{axis}_um", "um", "signed") for axis in "zyx"]
 
 
 def run_assemble(
@@ -61,11 +61,11 @@ def run_assemble(
         pixel_um=raw.attrs["pixel_um"] / system.grid_ratio,
         z_step_um=raw.attrs["z_step_um"],
         label=label,
-        channels=_DISPLACEMENTS[-jobs[0][name].shape[1] :] if product == "motion" else list(system.channels),
+        channels=_DISPLACEMENTS[-jobs[0][name].shape[1] :] if product == "motion" else system.channels,
         effective_transfer=transfer,
         flags=_flags(product, axis.acquisition, records),
         provenance=lineage(raw, params, before={"reconstruct": jobs[0].attrs["nstm"]["provenance"]["params"]}),
-        extra={"block": [int(b) for b in axis.block]},
+        extra={"block": [int(b) for b in axis.block], "block_name": system.block_name},
     )
 
 

@@ -53,7 +53,8 @@ def run_conventional(
     found = {w.centre: w for w in series if all(usable[t] for t, _ in w.members)}
     spacing = np.diff(np.unique(times)).min() if times.size > 1 else 1.0
     placed = place(axis, {c: w.time_s for c, w in found.items()}, spacing / 2)
-    shape = _result_shape(raw, system.grid_ratio, len(system.channels))
+    channels = baseline.channels or system.channels
+    shape = _result_shape(raw, system.grid_ratio, len(channels))
 
     def images() -> Iterator[np.ndarray]:
         for index in range(len(axis.times_s)):
@@ -68,7 +69,7 @@ def run_conventional(
         pixel_um=pixel / system.grid_ratio,
         z_step_um=raw.attrs["z_step_um"],
         label=baseline.label,
-        channels=list(system.channels),
+        channels=channels,
         effective_transfer=baseline.effective_transfer,
         flags=flags,
         provenance=lineage(raw, params),
@@ -77,6 +78,7 @@ def run_conventional(
             "window_note": series.explanation,
             "window_span_s": spans,
             "block": [int(b) for b in axis.block],
+            "block_name": system.block_name,
         },
     )
 

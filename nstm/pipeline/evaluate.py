@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from nstm.acquisition import DataError
+from nstm.acquisition import DataError, channels_of, main_channel
 from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw, open_timelapse
 from nstm.metrics import frc_resolution_um, psnr_equalised, psnr_plain, ring_equalise, ssim
@@ -135,20 +135,20 @@ class _Truth:
         self.pixel_um = float(images.attrs["pixel_um"])
         self.still: np.ndarray | None = None
         if still or len(self.times) == 1:
-            every = images.isel(c=0).values
-            known = np.all(np.isfinite(every), axis=(1, 2, 3))
+            every = images.values
+            known = np.all(np.isfinite(every), axis=(1, 2, 3, 4))
             if not known.any():
                 raise DataError(f"the truth {images.attrs.get('label', '')!r} holds no complete image")
             self.still = every[known].mean(axis=0)
 
     def at(self, time_s: float) -> np.ndarray | None:
-        """``(z, y, x)``, or ``None`` where there is no truth at that time."""
+        """``(c, z, y, x)``, or ``None`` where there is no truth at that time."""
         if self.still is not None:
             return self.still
         nearest = int(np.argmin(np.abs(self.times - time_s)))
         if abs(self.times[nearest] - time_s) > self.tolerance_s * (1 + 1e-6) + 1e-9:
             return None
-        return np.asarray(self.images.isel(t=nearest, c=0).values)
+        return np.asarray(self.images.isel(t=nearest).values)
 
     def same_field(self, image: xr.DataArray, name: str) -> None:
         """Raise :class:`DataError` unless ``image`` shows the field and the planes of the truth."""
@@ -186,29 +186,55 @@ FIGURES = ("psnr_plain", "psnr_equalised", "psnr_ring_equalised", "ssim", "ssim_
 
 
 def against_truth(images: Mapping[str, xr.DataArray], truth: _Truth, kc: float) -> tuple[dict[str, Any], list[float]]:
-    """Figures per time of every method, their means over the times at which all have a result, and these times."""
-    curves: dict[str, dict[str, np.ndarray]] = {}
+    """Figures per time of every method, their means over the times at which all have a result, and these times.
+
+    The figures of a method are those of its main channel; those of other channels that the truth has too stand under
+    ``channels``. A method whose main channel the truth does not have (a bright field beside a phase) is left out.
+
+    Raises:
+        DataError: another field, or no method shows what the truth holds.
+    """
+    names = [channel.name for channel in channels_of(truth.images)]
+    curves: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for name, image in images.items():
         truth.same_field(image, name)
-        rows = []
-        for index, time_s in enumerate(image["t"].values.tolist()):
-            there, seen = truth.at(time_s), np.asarray(image.isel(t=index, c=0).values)
-            known = there is not None and bool(np.all(np.isfinite(seen)))
-            rows.append(
-                figures(seen, there, truth.pixel_um, kc)
-                if known and there is not None
-                else dict.fromkeys(FIGURES, np.nan)
-            )
-        curves[name] = {figure: np.array([row[figure] for row in rows]) for figure in FIGURES}
+        own = [channel.name for channel in channels_of(image)]
+        main = own[main_channel(image)]
+        if main in names:
+            shared = [main, *(c for c in own if c in names and c != main)]
+            curves[name] = {c: _curves(image, own.index(c), truth, names.index(c), kc) for c in shared}
+    if not curves:
+        shown = sorted({channel.name for image in images.values() for channel in channels_of(image)})
+        raise DataError(f"the truth holds {', '.join(names)}, the results {', '.join(shown)}: nothing to compare")
     # a method without any result (static fits of no acquisition) must not leave nothing to compare
-    present = [c["psnr_plain"] for c in curves.values() if np.isfinite(c["psnr_plain"]).any()]
+    firsts = [next(iter(of_channels.values()))["psnr_plain"] for of_channels in curves.values()]
+    present = [values for values in firsts if np.isfinite(values).any()]
     times = next(iter(images.values()))["t"].values
     common = np.all(np.isfinite(present), axis=0) if present else np.zeros(times.shape, bool)
-    means = {
-        name: {figure: float(values[common].mean()) if common.any() else None for figure, values in curve.items()}
-        for name, curve in curves.items()
-    }
-    return {name: {**curve, "mean": means[name]} for name, curve in curves.items()}, times[common].tolist()
+    methods: dict[str, Any] = {}
+    for name, of_channels in curves.items():
+        with_means = {c: {**curve, "mean": _means(curve, common)} for c, curve in of_channels.items()}
+        main, *others = with_means
+        methods[name] = with_means[main] | ({"channels": {c: with_means[c] for c in others}} if others else {})
+    return methods, times[common].tolist()
+
+
+def _curves(image: xr.DataArray, channel: int, truth: _Truth, true_channel: int, kc: float) -> dict[str, np.ndarray]:
+    """Figures of one channel at every time, NaN where result or truth is missing."""
+    rows = []
+    for index, time_s in enumerate(image["t"].values.tolist()):
+        there, seen = truth.at(time_s), np.asarray(image.isel(t=index, c=channel).values)
+        known = there is not None and bool(np.all(np.isfinite(seen)))
+        rows.append(
+            figures(seen, there[true_channel], truth.pixel_um, kc)
+            if known and there is not None
+            else dict.fromkeys(FIGURES, np.nan)
+        )
+    return {figure: np.array([row[figure] for row in rows]) for figure in FIGURES}
+
+
+def _means(curve: Mapping[str, np.ndarray], common: np.ndarray) -> dict[str, float | None]:
+    return {figure: float(values[common].mean()) if common.any() else None for figure, values in curve.items()}
 
 
 def _costs(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

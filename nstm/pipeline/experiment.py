@@ -172,12 +172,12 @@ class Experiment:
                 plain[section][key] = resolve(self.base_dir, plain[section][key])
         return {**plain, "kind": settings["kind"]}
 
-    def system_files(self, sample: str) -> dict[str, str | None]:
-        """SHA-256 of the files that the system's settings name, by key; ``None``: it cannot be read."""
+    def system_files(self, sample: str) -> dict[str, Path]:
+        """The files that the system's settings name, by key."""
         settings = self.system_settings(sample)
         kind = system_class(settings["kind"], self.base_dir)
         named = {name: settings[name.split(".")[0]][name.split(".")[1]] for name in kind.file_keys}
-        return {name: _content(Path(path)) for name, path in named.items() if path is not None}
+        return {name: Path(path) for name, path in named.items() if path is not None}
 
     def section(self, sample: str, name: str) -> Section:
         """A section as it holds for the sample: the experiment's, with the overrides of its system."""
@@ -211,7 +211,8 @@ class Experiment:
         params: dict[str, Any] = {"numerics": NUMERICS[stage], "sample": self._row(sample, stage)}
         if stage in _HAS_SYSTEM:
             params["system"] = self.system_settings(sample)
-            params |= {"system_files": files} if (files := self.system_files(sample)) else {}
+            files = {name: _content(path) for name, path in self.system_files(sample).items()}
+            params |= {"system_files": files} if files else {}
         reconstruction = cast(Reconstruction, self.section(sample, "reconstruction"))
         if stage == "reconstruct":
             # What only groups acquisitions into jobs changes no result.
@@ -347,6 +348,7 @@ def _panel_problems(name: str, config: ExperimentConfig, base_dir: Path) -> list
 
 
 def _content(path: Path) -> str | None:
+    """SHA-256 of a file; ``None``: it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nstm.acquisition import frame_axes_of
 from nstm.io.jsonfile import write_json
 from nstm.io.store import open_raw, raw_status
 from nstm.pipeline.experiment import Stage
@@ -33,12 +32,12 @@ def run_quality(params: Mapping[str, Any], raw_store: str | Path, out_json: str 
     acquisitions = [
         check_acquisition(
             raw["frames"].isel(t=index).values,
-            frame_axes_of(raw),
             index=index,
-            block_axis=system.block_axis,
+            alike=system.alike,
             pixel_um=raw.attrs["pixel_um"],
             passband=system.passband(),
             camera=system.settings.camera,
+            counts=system.counts,
         )
         for index in range(raw.sizes["t"])
     ]

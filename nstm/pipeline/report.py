@@ -13,7 +13,8 @@ from nstm.settings import Report
 from nstm.visual.report import Evidence, render
 
 _FILES = ("inspect", "quality", "illumination", "metrics", "trust")
-_STORES = ("nstm", "conventional", "widefield", "static")
+#: Time-lapse stores that are no images.
+_NO_IMAGES = ("motion",)
 
 
 def run_report(params: Mapping[str, Any], sample_dirs: Mapping[str, str | Path], out_html: str | Path) -> None:
@@ -50,9 +51,9 @@ def gather(row: Mapping[str, Any], folder: str | Path | None) -> Evidence:
             evidence.found[name] = content
         except (OSError, ValueError, RecursionError) as error:
             evidence.problems[name] = f"{path.name} cannot be read ({error}): delete it and run again"
-    for product in _STORES:
-        attributes = _store_attributes(folder / "timelapse" / f"{product}.ome.zarr")
-        if attributes is not None:
+    for store in sorted((folder / "timelapse").glob("*.ome.zarr")):
+        product, attributes = store.name.removesuffix(".ome.zarr"), _store_attributes(store)
+        if attributes is not None and product not in _NO_IMAGES:
             evidence.stores[product] = attributes
     for name in ("movie.mp4", "still.png"):
         path = folder / name

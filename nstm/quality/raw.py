@@ -6,7 +6,7 @@ the last one fastest).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,24 +34,24 @@ BLEACHING_WARN = 0.5
 
 def check_acquisition(
     frames: np.ndarray,
-    frame_axes: Sequence[str],
     *,
     index: int,
-    block_axis: str,
+    alike: Callable[[np.ndarray], np.ndarray],
     pixel_um: float,
     passband: float,
     camera: Camera,
+    counts: bool = True,
 ) -> dict[str, Any]:
     """Figures and verdict of one acquisition.
 
     Args:
         frames: ``(*frame_axes, z, y, x)``, counts as recorded.
-        frame_axes: names of the leading axes.
         index: number of the acquisition.
-        block_axis: the axis whose positions are compared for motion.
+        alike: gives the images ``(n, y, x)`` of ``frames`` that differ by the sample's motion only.
         pixel_um: camera pixel in the sample, um.
         passband: highest lateral frequency of a frame, cycles/um.
         camera: offset and saturation.
+        counts: whether frames are counts; contrast about zero has no level of light.
 
     Returns:
         The entry of ``quality.json``: ``index, status, reasons, mean`` (counts above the offset),
@@ -70,7 +70,7 @@ def check_acquisition(
         "saturated_fraction": _saturated(frames, camera),
         "nan_fraction": nan,
         "dead_frames": dead,
-        "intensity_by_frame": _relative(levels),
+        "intensity_by_frame": _relative(levels) if counts else [None] * len(levels),
         "noise_std": None,
         "signal_to_noise": None,
         "motion_px": None,
@@ -94,11 +94,12 @@ def check_acquisition(
             )
         )
     if not reasons:  # the rest needs real numbers in every frame
-        reasons += _light(levels, camera) + _counts(frames, flat, entry["saturated_fraction"], camera)
+        reasons += _light(levels, camera) if counts else []
+        reasons += _counts(frames, flat, entry["saturated_fraction"], camera)
         entry["noise_std"], entry["signal_to_noise"] = _noise(flat, pixel_um, passband)
         reasons += _signal(entry["signal_to_noise"])
-        axis = list(frame_axes).index(block_axis)
-        entry["motion_px"] = motion_between(_blocks(frames, axis))
+        comparable = alike(frames)
+        entry["motion_px"] = motion_between(comparable) if len(comparable) > 1 else None
     return {"index": index, "status": status_of(reasons), "reasons": reasons, **entry}
 
 
@@ -275,9 +276,3 @@ def _signal(snr: float | None) -> list[Reason]:
             f"the signal is only {snr:.2f} times the noise: use more light or a longer exposure",
         )
     ]
-
-
-def _blocks(frames: np.ndarray, axis: int) -> np.ndarray:
-    """Mean image ``(block, y, x)`` of each position of the block axis, in float32."""
-    others = tuple(i for i in range(frames.ndim - 2) if i != axis)
-    return np.asarray(frames.mean(axis=others, dtype=np.float64), dtype=np.float32)

@@ -17,7 +17,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
-from nstm.acquisition import computed_times
+from nstm.acquisition import Channel, computed_times
 from nstm.simulate.camera import camera, instants
 from nstm.simulate.motion import Motion
 from nstm.simulate.recording import Recording
@@ -210,7 +210,7 @@ class DpcRecording(Recording):
 
     sample: Sample = field(repr=False)
 
-    channels: ClassVar[tuple[str, ...]] = ("absorption", "phase")
+    channels: ClassVar[tuple[Channel, ...]] = (Channel("absorption"), Channel("phase", "rad", "signed", main=True))
 
 
 class _Imaging:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nstm.acquisition import Channel
 from nstm.simulate.motion import Motion
 from nstm.simulate.structures import Points
 
@@ -40,7 +41,7 @@ class Recording:
     microscope: Any
 
     #: What the channels of the truth are.
-    channels: ClassVar[tuple[str, ...]] = ("intensity",)
+    channels: ClassVar[tuple[Channel, ...]] = (Channel("intensity"),)
 
     def truth_tczyx(self) -> NDArray[np.float32]:
         """The truth with all axes of a time-lapse store."""

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
 
-from nstm.acquisition import DataError, computed_times
+from nstm.acquisition import Channel, DataError, computed_times
 from nstm.settings import Conventional, SystemSettings, override
 
 #: What is known of the illumination of one acquisition: a JSON-able mapping whose keys belong to the system.
@@ -63,13 +63,15 @@ class Baseline:
     ``reconstruct(frames, calibrations, pixel_um, settings)`` takes float32 frames of shape ``(*frame_axes, z, y, x)``,
     counts with the offset removed, one calibration per block (each block's own acquisition), and gives
     ``(c, z, y, x)`` on the grid of the results. ``window`` is the number of consecutive blocks that it
-    needs; with 1 the frames hold that block only (length 1 along the block axis).
+    needs; with 1 the frames hold that block only (length 1 along the block axis). ``channels`` are those of its
+    result, ``None``: those of the system.
     """
 
     label: str
     window: int
     reconstruct: Callable[[np.ndarray, list[Calibration], float, Conventional], np.ndarray]
     effective_transfer: str
+    channels: tuple[Channel, ...] | None = None
 
 
 class ImagingSystem(abc.ABC):
@@ -79,14 +81,18 @@ class ImagingSystem(abc.ABC):
     Settings: ClassVar[type[SystemSettings]]
     #: The frame axis whose positions are the blocks of the moving window (orientations for SIM).
     block_axis: ClassVar[str]
+    #: What a person calls a block.
+    block_name: ClassVar[str] = "frame"
     #: Keys of `reconstruction` whose defaults differ for this system.
     fit_defaults: ClassVar[Mapping[str, Any]] = {}
     #: Keys of the settings (``section.key``) that are files, relative to the config.
     file_keys: ClassVar[tuple[str, ...]] = ()
     #: What files call the frame axes, where they label them.
     axis_labels: ClassVar[Mapping[str, str]] = {}
-    #: Names of the channels of a result.
-    channels: tuple[str, ...] = ("intensity",)
+    #: Channels of a result.
+    channels: tuple[Channel, ...] = (Channel("intensity"),)
+    #: Whether frames are counts of a camera, so that no light means nothing to see; False: contrast about zero.
+    counts: bool = True
 
     def __init__(self, settings: SystemSettings) -> None:
         self.settings = settings
@@ -149,6 +155,16 @@ class ImagingSystem(abc.ABC):
     def with_consensus(self, calibration: Calibration, consensus: Calibration) -> Calibration:
         """The calibration that an acquisition is reconstructed with; default: the consensus."""
         return consensus
+
+    def alike(self, frames: np.ndarray) -> np.ndarray:
+        """Images ``(n, y, x)`` in order of time that differ only where the sample has moved; may be none.
+
+        Args:
+            frames: ``(*frame_axes, z, y, x)``, counts as recorded; default: the mean of every block.
+        """
+        axis = list(self.frame_axes).index(self.block_axis)
+        others = tuple(i for i in range(frames.ndim - 2) if i != axis)
+        return np.asarray(frames.mean(axis=others, dtype=np.float64), dtype=np.float32)
 
     @abc.abstractmethod
     def forward(

@@ -5,21 +5,23 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jaxtyping import Array, Float, Int
 from scipy.fft import fftshift, ifftshift, next_fast_len
 
-from nstm.acquisition import DataError
+from nstm.acquisition import Channel, DataError
 from nstm.conventional import dpc as conventional_dpc
 from nstm.illumination import dpc as illumination_dpc
 from nstm.io.arrays import array_shape, read_array
+from nstm.io.open import parse_crop
 from nstm.optics.dpc import HalfDiscs, Leds, Lens, SourceMap, Sources, Transfer, transfer_functions
 from nstm.optics.noise import noise_variance
-from nstm.settings import Conventional
+from nstm.settings import Conventional, override
 from nstm.systems.base import Baseline, Calibration, ForwardModel, ImagingSystem, register
 from nstm.systems.dpc_settings import DpcSettings
 
@@ -87,7 +89,16 @@ class Dpc(ImagingSystem):
 
     def __init__(self, settings: DpcSettings) -> None:
         super().__init__(settings)
-        self.channels = ("phase",) if settings.model == "phase" else ("absorption", "phase")
+        absorption, phase = Channel("absorption"), Channel("phase", "rad", "signed", main=True)
+        self.channels = (phase,) if settings.model == "phase" else (absorption, phase)
+        self.counts = settings.background.method != "none"
+        #: Height and width of the frames in their file, and the part of them that is used; ``None``: not known, all.
+        self.recorded_px: tuple[int, int] | None = None
+        self.window = (slice(None), slice(None))
+
+    def alike(self, frames: np.ndarray) -> np.ndarray:
+        """None: a source makes another image than the next."""
+        return frames.reshape(-1, *frames.shape[-2:])[:0]
 
     def cropped(self, calibration: Calibration, corner: tuple[int, int], pixel_um: float) -> Calibration:
         """Refused: a part does not know the mean of its phase, so parts would not fit together."""
@@ -95,6 +106,18 @@ class Dpc(ImagingSystem):
             "phase is known up to a constant only, so a field of DPC cannot be fitted in tiles: give it more memory "
             "(reconstruction.memory_gb) or a smaller crop"
         )
+
+    def of(self, acquisitions: xr.Dataset) -> Self:
+        """See :meth:`ImagingSystem.of`; maps and backgrounds hold for the frames as recorded, before any crop."""
+        found, source = super().of(acquisitions), acquisitions.attrs["source"]
+        if "plane_shape" not in source:
+            return found
+        (height, width), light = source["plane_shape"], found.settings.illumination
+        if light.source_map is not None and light.source_map_px is None:
+            found = type(self)(override(found.settings, {"illumination": {"source_map_px": [height, width]}}))
+        found.recorded_px = (height, width)
+        found.window = parse_crop(source["crop"], found.recorded_px)
+        return found
 
     @functools.cached_property
     def frame_axes(self) -> dict[str, int]:  # type: ignore[override]
@@ -147,10 +170,10 @@ class Dpc(ImagingSystem):
         height, width = frame_shape[1:]
         rows, columns = (next_fast_len(n + 2 * padding_px, True) if padding_px else n for n in (height, width))
         found = self._transfer((rows, columns), (height, width), pixel_um)
-        transfer = np.stack([getattr(found, channel) for channel in self.channels], axis=1)
+        transfer = np.stack([getattr(found, channel.name) for channel in self.channels], axis=1)
         power = np.sum(transfer**2, axis=0)
         support = power > _TRANSFERRED * power.max(axis=(-2, -1), keepdims=True)
-        units = np.array([ABSORPTION_UNIT if channel == "absorption" else 1.0 for channel in self.channels])
+        units = np.array([ABSORPTION_UNIT if channel.name == "absorption" else 1.0 for channel in self.channels])
         return DpcForward(
             transfer=jnp.asarray(transfer * units[:, None, None], float),
             units=jnp.asarray(units, float),
@@ -174,7 +197,8 @@ class Dpc(ImagingSystem):
     def _given_background(self, shape: tuple[int, ...]) -> np.ndarray:
         background = self.settings.background
         if background.images is not None:
-            return read_array(background.images, shape) - self.settings.camera.offset
+            whole = (shape[0], *self.recorded_px) if self.recorded_px else shape
+            return read_array(background.images, whole)[:, *self.window] - self.settings.camera.offset
         counts = np.asarray(background.counts, np.float64)
         if len(counts) not in (1, shape[0]):
             raise DataError(
@@ -275,6 +299,7 @@ class Dpc(ImagingSystem):
                 window=sources,
                 reconstruct=self._brightfield,
                 effective_transfer="bright field under all sources together",
+                channels=(Channel("brightness"),),
             ),
         }
 
@@ -287,7 +312,7 @@ class Dpc(ImagingSystem):
         found = conventional_dpc.tikhonov(
             images,
             self._transfer(shape, shape, pixel_um),
-            absorption_weight=weights.absorption if "absorption" in self.channels else None,
+            absorption_weight=weights.absorption if len(self.channels) > 1 else None,
             phase_weight=weights.phase,
         )
         return found[:, None]

@@ -63,8 +63,8 @@ class DpcIllumination(Section):
         Field(
             min_length=2,
             max_length=2,
-            description="height and width of the images that the map was made for, before they were cropped; empty: "
-            "those of the images",
+            description="height and width of the images that the map was made for; empty: those of the file, before "
+            "any crop of the sheet",
         ),
     ] = None
     leds: Annotated[

@@ -147,6 +147,7 @@ class Sim(ImagingSystem):
     kind = "sim"
     Settings = SimSettings
     block_axis = "angle"
+    block_name = "orientation"
     file_keys = ("optics.otf",)
     axis_labels: ClassVar[Mapping[str, str]] = {"R": "angle", "H": "phase"}
     settings: SimSettings

@@ -20,8 +20,8 @@ from scipy import ndimage
 from nstm.acquisition import DataError
 from nstm.io.store import replace_whole
 from nstm.visual.colour import ACCENT, EMPTY, direction_colours, srgb_from_linear, time_colours
-from nstm.visual.movie import Panel, field_aspect, shared_times
-from nstm.visual.panels import intensity_range, plane
+from nstm.visual.movie import Panel, field_aspect, shared_times, shown_in
+from nstm.visual.panels import colours_of, intensity_range, meaning, plane
 from nstm.visual.text import length_label, one_line, round_length_um, time_labels
 
 _ACCENT, _EMPTY = ((c[0] / 255, c[1] / 255, c[2] / 255) for c in (ACCENT, EMPTY))
@@ -91,16 +91,19 @@ def still(
             figure.add_subplot(grid[c]) for c in ((0, i), (1, i))
         )  # fmt: skip
         whole.set_title(plain(panel.name), fontsize=_LARGE, fontweight="bold", loc="left", pad=4)
-        show(whole, image, pixel_um, limits, panel.reason(index))
-        show(zoom, image, pixel_um, limits, panel.reason(index), box)
+        colours = colours_of(panel.images)
+        show(whole, image, pixel_um, limits, panel.reason(index), colours=colours)
+        show(zoom, image, pixel_um, limits, panel.reason(index), box, colours=colours)
+        outline(whole.text(0.03, 0.03, plain(meaning(panel.images, limits)), transform=whole.transAxes,
+                           color="white", fontsize=_SMALL))  # fmt: skip
         y0, x0, length = box
         whole.add_patch(Rectangle((x0, y0), length, length, fill=False, ec=_ACCENT, lw=1.3))
         for spine in zoom.spines.values():
             spine.set(visible=True, color=_ACCENT, linewidth=1.6)
     projection = "; maximum projection along z" if panels[0].images.sizes["z"] > 1 else ""
     notes = [
-        f"t = {time_labels(times)[index]}{time_note}. Linear grey (gamma 1), one range per panel over all times, "
-        f"{saturated_percent:g} % saturated at each end{projection}.",
+        f"t = {time_labels(times)[index]}{time_note}. Linear {shown_in(panels)} (gamma 1), one range per panel over "
+        f"all times, {saturated_percent:g} % saturated at each end{projection}.",
         " ".join(f"{panel.footnote[0].upper()}{panel.footnote[1:]}." for panel in panels if panel.footnote),
     ]
     figure.text(0.05 / figure.get_figwidth(), 0.06 / figure.get_figheight(), "\n".join(plain(n) for n in notes if n),
@@ -147,6 +150,7 @@ def show(
     reason: str = "",
     box: tuple[float, float, float] | None = None,
     scale_bar: bool = True,
+    colours: str = "gray",
 ) -> None:
     """Draw a plane in um (y downwards) with a scale bar, or say that there is no result.
 
@@ -158,6 +162,7 @@ def show(
         reason: why there is no result.
         box: part shown, (y0, x0, side) in um; default: all.
         scale_bar: draw one.
+        colours: name of the map.
     """
     axes.set_xticks([])
     axes.set_yticks([])
@@ -172,7 +177,7 @@ def show(
         axes.text(0.5, 0.5, text, transform=axes.transAxes, color="white", ha="center", va="center",
                   fontsize=_SMALL, wrap=True)  # fmt: skip
         return
-    axes.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], extent=(0, nx * pixel_um, ny * pixel_um, 0),
+    axes.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1], extent=(0, nx * pixel_um, ny * pixel_um, 0),
                 interpolation="nearest" if box else "antialiased")  # fmt: skip
     axes.set_xlim(x0, x0 + width)
     axes.set_ylim(y0 + height, y0)

@@ -15,7 +15,17 @@ import xarray as xr
 from nstm.acquisition import DataError
 from nstm.io.store import replace_whole
 from nstm.settings import Movie
-from nstm.visual.panels import Layout, arrange, draw_frame, empty_panel, intensity_range, plane, to_rgb
+from nstm.visual.panels import (
+    Layout,
+    arrange,
+    colours_of,
+    draw_frame,
+    empty_panel,
+    intensity_range,
+    meaning,
+    plane,
+    to_rgb,
+)
 from nstm.visual.text import draw_scale_bar, time_labels
 
 #: H.264 in yuv420p plays in browsers and slides; bit-exact and with a fixed number of threads the same input
@@ -72,7 +82,7 @@ def movie(
         DataError: no panel or no time, panels with different times, or the file is not what was written.
     """
     times = shared_times(panels)
-    footnotes = any(panel.footnote for panel in panels)
+    footnotes = any(panel.footnote or meaning(panel.images, (0, 1)) for panel in panels)
     layout = arrange(len(panels), field_aspect(panels), settings.height_px, footnotes=footnotes, columns=columns)
     with replace_whole(out) as temporary:
         writer = imageio_ffmpeg.write_frames(
@@ -129,6 +139,8 @@ def movie_frames(panels: list[Panel], layout: Layout, settings: Movie, *, time_n
     stamps = time_labels(times)
     limits = [intensity_range(panel.images, settings.saturated_percent) for panel in panels]
     note = display_note(panels, settings)
+    told = [(meaning(p.images, limit), p.footnote) for p, limit in zip(panels, limits, strict=True)]
+    footnotes = ["; ".join(filter(None, parts)) for parts in told]
     for i in range(len(times)):
         pictures = []
         for panel, limit in zip(panels, limits, strict=True):
@@ -136,14 +148,12 @@ def movie_frames(panels: list[Panel], layout: Layout, settings: Movie, *, time_n
             if not np.isfinite(image).any():
                 pictures.append(empty_panel(layout.picture, panel.reason(i), layout.text_px))
                 continue
-            picture = to_rgb(image, limit, layout.picture)
+            picture = to_rgb(image, limit, layout.picture, colours=colours_of(panel.images))
             um_per_px = float(panel.images.attrs["pixel_um"]) * panel.images.sizes["x"] / layout.picture[0]
             draw_scale_bar(picture, um_per_px, layout.text_px)
             pictures.append(picture)
         foot = " · ".join(part for part in (stamps[i] + time_note, place_in_series(panels, i)) if part)
-        yield np.asarray(
-            draw_frame(layout, pictures, [p.name for p in panels], [p.footnote for p in panels], foot, note)
-        )
+        yield np.asarray(draw_frame(layout, pictures, [p.name for p in panels], footnotes, foot, note))
 
 
 def place_in_series(panels: list[Panel], time_index: int) -> str:
@@ -168,9 +178,14 @@ def display_note(panels: list[Panel], settings: Movie) -> str:
     """How intensities are displayed, in words."""
     projection = "maximum projection along z, " if any(p.images.sizes["z"] > 1 for p in panels) else ""
     return (
-        f"{projection}linear grey (gamma 1), one range per panel over all times, "
+        f"{projection}linear {shown_in(panels)} (gamma 1), one range per panel over all times, "
         f"{settings.saturated_percent:g} % saturated at each end"
     )
+
+
+def shown_in(panels: list[Panel]) -> str:
+    """``grey``, or ``colours`` where a panel has some."""
+    return "grey" if all(colours_of(panel.images) == "gray" for panel in panels) else "colours"
 
 
 def check_movie(path: Path, frames: int, size: tuple[int, int]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
+from nstm.acquisition import channels_of, main_channel
 from nstm.visual.colour import BACKGROUND, EMPTY, FAINT, TEXT, lookup
 from nstm.visual.text import draw_text, fitted, font, wrapped
 
@@ -18,11 +19,12 @@ from nstm.visual.text import draw_text, fitted, font, wrapped
 _RANGE_PIXELS = 4_000_000
 
 
-def plane(images: xr.DataArray, time_index: int, channel: int = 0) -> np.ndarray:
+def plane(images: xr.DataArray, time_index: int, channel: int | None = None) -> np.ndarray:
     """The picture ``(y, x)`` float32 of one time: the plane, or the maximum projection of a volume along z.
 
-    NaN stays where no plane has a value.
+    Of several channels the main one is shown unless ``channel`` says another. NaN stays where no plane has a value.
     """
+    channel = main_channel(images) if channel is None else channel
     volume = np.asarray(images.isel(t=time_index, c=channel).transpose("z", "y", "x").values, dtype=np.float32)
     if volume.shape[0] == 1:
         return volume[0]
@@ -31,24 +33,43 @@ def plane(images: xr.DataArray, time_index: int, channel: int = 0) -> np.ndarray
         return np.asarray(np.nanmax(volume, axis=0), dtype=np.float32)
 
 
-def intensity_range(images: xr.DataArray, saturated_percent: float = 0.1, channel: int = 0) -> tuple[float, float]:
-    """Black and white of a panel: percentiles over all times, NaN and infinity ignored.
+def colours_of(images: xr.DataArray) -> str:
+    """The map that the main channel is shown in: grey, or two colours about a light zero where signs mean something."""
+    return "vik" if channels_of(images)[main_channel(images)].colour == "signed" else "gray"
+
+
+def meaning(images: xr.DataArray, limits: tuple[float, float]) -> str:
+    """What the colours of a panel mean, where that is more than relative brightness: quantity, range and unit."""
+    channel = channels_of(images)[main_channel(images)]
+    if not channel.unit and channel.colour != "signed":
+        return ""
+    ends = ("blue", "red") if channel.colour == "signed" else ("black", "white")
+    low, high = (f"{value:.2g}".replace("-", "\N{MINUS SIGN}") for value in limits)
+    return f"{channel.name}: {ends[0]} {low}, {ends[1]} {high} {channel.unit}".rstrip()
+
+
+def intensity_range(images: xr.DataArray, saturated_percent: float = 0.1) -> tuple[float, float]:
+    """Black and white of a panel: percentiles of its main channel over all times, NaN and infinity ignored.
+
+    Where signs mean something they lie the same way from zero.
 
     Args:
         images: dims ``(t, c, z, y, x)``.
         saturated_percent: pixels below black and above white, percent each.
-        channel: index along ``c``.
 
     Returns:
         ``(black, white)`` with black < white; ``(0, 1)`` where no pixel has a value.
     """
     count = images.sizes["t"]
     share = max(1, math.ceil(count * images.sizes["y"] * images.sizes["x"] / _RANGE_PIXELS))
-    values = [_finite(plane(images, i, channel).ravel()[i % share :: share]) for i in range(count)]
+    values = [_finite(plane(images, i).ravel()[i % share :: share]) for i in range(count)]
     found = np.concatenate(values) if values else np.empty(0, np.float32)
     if found.size == 0:
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(found, [saturated_percent, 100 - saturated_percent]))
+    if colours_of(images) != "gray":
+        largest = max(abs(low), abs(high)) or 1.0
+        return -largest, largest
     if not high > low:
         return low, low + max(abs(low), 1.0)
     return low, high

@@ -162,7 +162,11 @@ def method_name(name: str) -> str:
 
 def method_mean(metrics: Any, method: str, key: str) -> float | None:
     """Mean of a figure over the times common to all methods (as ``evaluate`` gives it, else of all times)."""
-    block = mapping(mapping(mapping(metrics).get("methods")).get(method))
+    return _mean_of(mapping(mapping(metrics).get("methods")).get(method), key)
+
+
+def _mean_of(figures: Any, key: str) -> float | None:
+    block = mapping(figures)
     mean = mapping(block.get("mean"))
     if key in mean:
         return number(mean[key])
@@ -172,15 +176,19 @@ def method_mean(metrics: Any, method: str, key: str) -> float | None:
 
 def metrics_table(metrics: Any) -> Table | None:
     """Methods against the truth, or what does not need one; ``None`` where there is no figure at all."""
-    methods = list(mapping(mapping(metrics).get("methods")))
-    columns = [c for c in METRICS if any(method_mean(metrics, m, c[0]) is not None for m in methods)]
+    methods = mapping(mapping(metrics).get("methods"))
+    named = [(method_name(m), methods[m]) for m in sorted(methods, key=lambda m: (m != "nstm", m))]
+    for method, block in list(named):
+        others = mapping(mapping(block).get("channels"))
+        named += [(f"{method}: {one_line(str(channel), 40)}", figures) for channel, figures in others.items()]
+    columns = [c for c in METRICS if any(_mean_of(block, c[0]) is not None for _, block in named)]
     if not columns:
         return None
     rows = []
-    for method in sorted(methods, key=lambda m: (m != "nstm", m)):
+    for name, block in named:
         scale = {"frc_um": 1000.0}
-        values = [(method_mean(metrics, method, key), scale.get(key, 1.0), d) for key, _, d in columns]
-        rows.append([method_name(method), *(NONE if v is None else fixed(v * s, d) for v, s, d in values)])
+        values = [(_mean_of(block, key), scale.get(key, 1.0), d) for key, _, d in columns]
+        rows.append([name, *(NONE if v is None else fixed(v * s, d) for v, s, d in values)])
     note = (
         "Means over the times at which every method has a result. Against the truth, after removal of the mean "
         "and the best gain, border of 1/8 cut; equalised: both limited to the transfer of the finest pattern; "

@@ -8,7 +8,6 @@ from nstm.quality.motion import motion_between, window_shift
 from nstm.quality.raw import check_acquisition, check_sample, motion_summary
 from nstm.settings import Camera
 
-AXES = ("angle", "phase")
 SHAPE = (3, 3, 1, 96, 96)
 PIXEL, PASSBAND = 0.065, 5.4
 
@@ -27,13 +26,13 @@ def good(seed=0, photons=100.0, read=2.0):
 def check(frames, camera=None, **changes):
     arguments = {
         "index": 4,
-        "block_axis": "angle",
+        "alike": lambda frames: frames.mean(axis=(1, 2), dtype=np.float64),
         "pixel_um": PIXEL,
         "passband": PASSBAND,
         "camera": camera or Camera(offset=100),
         **changes,
     }
-    return check_acquisition(frames, AXES, **arguments)
+    return check_acquisition(frames, **arguments)
 
 
 def codes(entry):

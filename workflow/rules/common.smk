@@ -92,6 +92,12 @@ def raw_files(wildcards):
     return [local(path) for path in row.files() if speakable(path)]
 
 
+def system_files(wildcards):
+    """Files that the settings of a sample's system name; one that is not there fails its own samples only."""
+    paths = EXPERIMENT.system_files(wildcards.sample).values()
+    return [local(path) for path in paths if path.is_file() and speakable(path)]
+
+
 def unspeakable_files(wildcards):
     """Size and date of the files that cannot be inputs, so that a change of one still counts."""
     files = [

@@ -5,6 +5,7 @@ checkpoint inspect:
     """Look at a sample's files: axes, times, optics, counts of a few planes. A gate: what cannot be read goes no further."""
     input:
         raw=raw_files,
+        of_system=system_files,
     output:
         INSPECT,
     log:
@@ -30,6 +31,7 @@ rule convert:
     """Write the frames of a sample with their times into one store."""
     input:
         raw=raw_files,
+        of_system=system_files,
         inspect=INSPECT,
     output:
         store(RAW, KEEP.raw),
@@ -56,6 +58,7 @@ rule quality:
     """Check the raw frames: saturation, dead or damaged frames, bleaching, noise."""
     input:
         raw=RAW,
+        of_system=system_files,
     output:
         QUALITY,
     log:
@@ -80,6 +83,7 @@ checkpoint illumination:
     """Estimate the illumination of every acquisition. A gate: a sample that fails here or in quality stops."""
     input:
         raw=RAW,
+        of_system=system_files,
         quality=QUALITY,
     output:
         ILLUMINATION,

@@ -8,6 +8,7 @@ rule reconstruct:
     """
     input:
         raw=RAW,
+        of_system=system_files,
         illumination=ILLUMINATION,
     output:
         job=store(JOB, KEEP.jobs),
@@ -37,6 +38,7 @@ rule conventional:
     """Reconstruct a sample as it is usually done, in a moving window over its orientations."""
     input:
         raw=RAW,
+        of_system=system_files,
         illumination=ILLUMINATION,
     output:
         store(TIMELAPSE),
@@ -64,6 +66,7 @@ rule assemble:
     """Write one time-lapse store from the stores of all jobs; nothing else writes it."""
     input:
         raw=RAW,
+        of_system=system_files,
         jobs=per_job(JOB),
     output:
         store(TIMELAPSE),
@@ -91,6 +94,7 @@ rule evaluate:
     """Figures of merit against the truth where there is one, and what not to believe."""
     input:
         raw=RAW,
+        of_system=system_files,
         illumination=ILLUMINATION,
         stores=images,
         fits=per_job(FIT),
