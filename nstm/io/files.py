@@ -19,12 +19,17 @@ from nstm.acquisition import DataError
 from nstm.io.czi import CziReader
 from nstm.io.mrc import MrcReader
 from nstm.io.nikon import NikonReader
+from nstm.io.numpy_files import NumpyReader
+from nstm.io.pictures import PictureReader
 from nstm.io.protocol import HEAD_BYTES, Header, ImageFile, Reader, clean_text, describe, shown
 from nstm.io.tiff import TiffReader
 
 MAX_PATH_BYTES = 4095
-#: All readers; the first that recognises the beginning of a file opens it, so the one with the shortest mark is last.
-READERS: tuple[Reader, ...] = (TiffReader(), CziReader(), NikonReader(), MrcReader())
+#: Readers of what microscopes write; the first that recognises the beginning of a file opens it, so the one with the
+#: shortest mark is last.
+MICROSCOPES: tuple[Reader, ...] = (TiffReader(), CziReader(), NikonReader(), MrcReader())
+#: All readers. Pictures and arrays also stand beside recordings: in a folder they count only where there are none.
+READERS: tuple[Reader, ...] = (*MICROSCOPES, PictureReader(), NumpyReader())
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,9 @@ def find_files(path: str | Path, readers: Sequence[Reader] = READERS) -> list[Pa
     if path.is_dir():
         if (path / "zarr.json").exists() or (path / ".zattrs").exists():
             raise DataError(f"{shown(path)}: a zarr store, not raw data; give the files that the microscope wrote")
-        inside = (p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        files = [p for p in inside if p.suffix.lower() in _suffixes(readers) or _reader(_head(p), readers)]
+        inside = [p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
+        ranks = [[r for r in readers if r in MICROSCOPES], *([r] for r in readers if r not in MICROSCOPES)]
+        files = next(filter(None, (_files_of(inside, rank) for rank in ranks)), [])
         if not files:
             raise DataError(f"{shown(path)}: no image files in this folder; known: {', '.join(_suffixes(readers))}")
     else:
@@ -186,6 +192,10 @@ def _channel(header: Header, channel: str) -> tuple[int, str]:
         f"{shown(header.path)}: no channel {clean_text(channel)!r} in the file; allowed: {channel_names(header)} "
         "(or `all`: every plane, whatever the labels say)"
     )
+
+
+def _files_of(files: Sequence[Path], readers: Sequence[Reader]) -> list[Path]:
+    return [f for f in files if f.suffix.lower() in _suffixes(readers) or _reader(_head(f), readers)]
 
 
 def _suffixes(readers: Sequence[Reader]) -> tuple[str, ...]:

@@ -49,7 +49,8 @@ def run_conventional(
 
     axis = time_axis(raw, block, params["reconstruction"]["output_times"])
     times = block_times(raw, block)
-    series = windows(times, baseline.window)
+    window_blocks = baseline.window or raw.sizes[block]
+    series = windows(times, window_blocks)
     found = {w.centre: w for w in series if all(usable[t] for t, _ in w.members)}
     spacing = np.diff(np.unique(times)).min() if times.size > 1 else 1.0
     placed = place(axis, {c: w.time_s for c, w in found.items()}, spacing / 2)
@@ -74,7 +75,7 @@ def run_conventional(
         flags=flags,
         provenance=lineage(raw, params),
         extra={
-            "window": baseline.window,
+            "window": window_blocks,
             "window_note": series.explanation,
             "window_span_s": spans,
             "block": [int(b) for b in axis.block],

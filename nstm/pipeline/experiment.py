@@ -34,16 +34,16 @@ from nstm.systems.base import ImagingSystem, registered
 
 #: Raised by hand when the results of a stage change for the same settings; a release alone reruns nothing.
 NUMERICS: dict[str, int] = {
-    "simulate": 1,
+    "simulate": 2,
     "inspect": 2,
     "convert": 2,
-    "quality": 1,
+    "quality": 2,
     "illumination": 3,
     "reconstruct": 3,
-    "conventional": 3,
-    "assemble": 1,
-    "evaluate": 2,
-    "movie": 1,
+    "conventional": 4,
+    "assemble": 2,
+    "evaluate": 3,
+    "movie": 2,
     "report": 1,
 }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nstm.acquisition import DataError
-from nstm.io.files import READERS, find_files, natural_key, open_recording
+from nstm.io.files import MICROSCOPES, READERS, find_files, natural_key, open_recording
 from nstm.io.protocol import HEAD_BYTES, OPTICS_RANGE, Reader, clean_text, shown
 from nstm.pipeline.draft import Source
 from nstm.pipeline.recorded import Channel, Recorded, channels_of, has_colours, open_any
@@ -31,10 +31,11 @@ class Found:
     left_out: list[str] = field(default_factory=list)
 
 
-def scan(folder: Path, readers: Sequence[Reader] = READERS) -> Found:
+def scan(folder: Path, readers: Sequence[Reader] = MICROSCOPES) -> Found:
     """Open every recording below ``folder``, told by content; damaged ones and single images are left out.
 
-    Hidden files and folders, zarr stores and results are not looked into.
+    Hidden files and folders, zarr stores and results are not looked into; pictures and arrays (PNG, BMP, NumPy) need
+    not be recordings and are left to the user.
 
     Raises:
         DataError: too many files for a folder of recordings.

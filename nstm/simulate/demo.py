@@ -116,6 +116,7 @@ CASES: dict[str, Case] = {
         VolumeMicroscope(shape=(32, 32), planes=4, guard_px=8, sub_exposures=1),
     ),
     "dpc_moving": Case("cells under four half-circle sources, drifting and deforming", 4, 4.0, _cells, DpcMicroscope()),
+    "dpc_static": Case("the same cells without motion", 2, 0.0, _cells, DpcMicroscope()),
     "dpc_small": Case("a small field of cells for tests, moving", 2, 3.0, _cells, DpcMicroscope(shape=(64, 64))),
 }
 

@@ -12,6 +12,7 @@ import equinox as eqx
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
+from scipy.fft import next_fast_len
 
 from nstm.acquisition import Channel, DataError, computed_times
 from nstm.settings import Conventional, SystemSettings, override
@@ -21,6 +22,23 @@ from nstm.settings import Conventional, SystemSettings, override
 Calibration = Mapping[str, Any]
 
 
+#: First sample and number of samples along z, y and x.
+Field = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+def padded(frame_shape: tuple[int, int, int], padding_px: int) -> tuple[tuple[int, int, int], Field]:
+    """Shape ``(z, y, x)`` of a plane with at least ``padding_px`` around it, fast to transform, and its field in that.
+
+    Args:
+        frame_shape: planes, rows and columns of a frame.
+        padding_px: 0 leaves the frame as it is, periodic.
+    """
+    planes, *sides = frame_shape
+    rows, columns = (next_fast_len(n + 2 * padding_px, True) if padding_px else n for n in sides)
+    field = ((0, planes), ((rows - sides[0]) // 2, sides[0]), ((columns - sides[1]) // 2, sides[1]))
+    return (planes, rows, columns), field
+
+
 class ForwardModel(eqx.Module):
     """Predicts the measurements of one acquisition from the scene at the times that each of them needs.
 
@@ -28,12 +46,12 @@ class ForwardModel(eqx.Module):
     lives on its own grid, which may be finer and larger than the camera's.
     """
 
-    scene_shape: eqx.AbstractVar[tuple[int, int, int, int]]  # (channel, z, y, x), padding included
-    times: eqx.AbstractVar[Float[Array, "m k"]]  # scene times that each measurement needs, s from the first frame
-
+    scene_shape: tuple[int, int, int, int] = eqx.field(static=True)  # (channel, z, y, x), padding included
     #: First sample and number of samples of the camera's field on the scene's grid, along z, y and x.
-    output_field: eqx.AbstractVar[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]]
-    nonnegative: eqx.AbstractClassVar[bool]  # a density is never below zero; a phase may be
+    output_field: Field = eqx.field(static=True)
+    times: Float[Array, "m k"]  # scene times that each measurement needs, s from the first frame
+
+    nonnegative: ClassVar[bool] = True  # a density is never below zero; a phase may be
 
     @abc.abstractmethod
     def render(self, scenes: Float[Array, "n k c z y x"], which: Int[Array, "n"]) -> Float[Array, "n z v u"]:
@@ -51,9 +69,15 @@ class ForwardModel(eqx.Module):
         """A scene in the units of the results; default: those that it is fitted in."""
         return scene
 
-    @abc.abstractmethod
+    def in_field(self, images: Float[Array, "... y x"]) -> Float[Array, "... v u"]:
+        """What lies in the camera's field, of images on the scene's grid."""
+        _, (y, rows), (x, columns) = self.output_field
+        return images[..., y : y + rows, x : x + columns]
+
     def output(self, scene: Float[Array, "c z y x"]) -> Float[Array, "c z y x"]:
-        """A scene as it is stored: padding cut off, limited to the support that the instrument transfers."""
+        """A scene as it is stored: padding cut off; a system also limits it to the support that it transfers."""
+        first, planes = self.output_field[0]
+        return self.in_field(scene[:, first : first + planes])
 
 
 @dataclass(frozen=True)
@@ -63,12 +87,12 @@ class Baseline:
     ``reconstruct(frames, calibrations, pixel_um, settings)`` takes float32 frames of shape ``(*frame_axes, z, y, x)``,
     counts with the offset removed, one calibration per block (each block's own acquisition), and gives
     ``(c, z, y, x)`` on the grid of the results. ``window`` is the number of consecutive blocks that it
-    needs; with 1 the frames hold that block only (length 1 along the block axis). ``channels`` are those of its
-    result, ``None``: those of the system.
+    needs, ``None``: all of an acquisition; with 1 the frames hold that block only (length 1 along the block axis).
+    ``channels`` are those of its result, ``None``: those of the system.
     """
 
     label: str
-    window: int
+    window: int | None
     reconstruct: Callable[[np.ndarray, list[Calibration], float, Conventional], np.ndarray]
     effective_transfer: str
     channels: tuple[Channel, ...] | None = None
@@ -118,9 +142,9 @@ class ImagingSystem(abc.ABC):
         return ("na", "emission_wavelength_um")
 
     @property
-    @abc.abstractmethod
     def grid_ratio(self) -> float:
-        """Pixels of the result per camera pixel along y and x."""
+        """Pixels of the result per camera pixel along y and x; default: those of the camera."""
+        return 1.0
 
     def of(self, acquisitions: xr.Dataset) -> Self:
         """This system with the numbers of the optics that the config leaves to the file of ``acquisitions``."""
@@ -227,9 +251,9 @@ class ImagingSystem(abc.ABC):
     def baselines(self) -> dict[str, Baseline]:
         """Conventional reconstructions by the name of their time-lapse store, widefield among them."""
 
-    @abc.abstractmethod
     def cutoff(self, calibration: Calibration) -> float:
-        """Highest lateral frequency that the instrument transfers, cycles/um (the ``kc`` of the metrics)."""
+        """Highest lateral frequency of a result, cycles/um (the ``kc`` of the metrics); default: of a raw frame."""
+        return self.passband()
 
     @abc.abstractmethod
     def passband(self) -> float:

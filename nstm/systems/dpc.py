@@ -7,12 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
-from scipy.fft import fftshift, ifftshift, next_fast_len
+from scipy.fft import fftshift, ifftshift
 
 from nstm.acquisition import Channel, DataError
 from nstm.conventional import dpc as conventional_dpc
@@ -22,7 +21,7 @@ from nstm.io.open import parse_crop
 from nstm.optics.dpc import HalfDiscs, Leds, Lens, SourceMap, Sources, Transfer, transfer_functions
 from nstm.optics.noise import noise_variance
 from nstm.settings import Conventional, override
-from nstm.systems.base import Baseline, Calibration, ForwardModel, ImagingSystem, register
+from nstm.systems.base import Baseline, Calibration, ForwardModel, ImagingSystem, padded, register
 from nstm.systems.dpc_settings import DpcSettings
 
 #: Unit of the absorption in the scene that is fitted. An optimiser that gives every coefficient the same pace then
@@ -45,29 +44,22 @@ class DpcForward(ForwardModel):
     transfer: Float[Array, "m c v h"]  # of the scene to each image; that of the phase, the last, is multiplied by i
     units: Float[Array, "c"]
     support: Float[Array, "c v h"]
-    times: Float[Array, "m 1"]
-    scene_shape: tuple[int, int, int, int] = eqx.field(static=True)
-    output_field: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = eqx.field(static=True)
 
     def render(self, scenes: Float[Array, "n 1 c 1 y x"], which: Int[Array, "n"]) -> Float[Array, "n 1 v u"]:
         """Images of the sources ``which`` from the sample at the time of each."""
         spectra = jnp.fft.rfft2(scenes[:, 0, :, 0]) * self.transfer[which]
         spectrum = 1j * spectra[:, -1] + jnp.sum(spectra[:, :-1], axis=1)
         images = jnp.fft.irfft2(spectrum, s=self.scene_shape[-2:])
-        return self._field(images)[:, None]
+        return self.in_field(images)[:, None]
 
     def output(self, scene: Float[Array, "c 1 y x"]) -> Float[Array, "c 1 y x"]:
         """The field of the camera, limited to the frequencies that some source transfers; the phase has no mean."""
         limited = jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support[:, None], s=self.scene_shape[-2:])
-        return self._field(self.in_units(limited))
+        return self.in_field(self.in_units(limited))
 
     def in_units(self, scene: Float[Array, "*n c 1 y x"]) -> Float[Array, "*n c 1 y x"]:
         """Absorption in units of 1, phase in rad."""
         return scene * self.units[:, None, None, None]
-
-    def _field(self, images: Float[Array, "... y x"]) -> Float[Array, "... v u"]:
-        _, (y, h), (x, w) = self.output_field
-        return images[..., y : y + h, x : x + w]
 
 
 @register
@@ -129,11 +121,6 @@ class Dpc(ImagingSystem):
             return {"illumination": self._map_shape()[0]}
         return {"illumination": len(light.rotations_deg)}
 
-    @property
-    def grid_ratio(self) -> float:
-        """1: the pixels of the camera."""
-        return 1.0
-
     def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
         """Whether the frames fit their background and sources; see :func:`nstm.illumination.dpc.check`."""
         planes = _single_plane(frames)
@@ -167,9 +154,8 @@ class Dpc(ImagingSystem):
         """The forward model on a grid with at least ``padding_px`` camera pixels around the field."""
         if frame_shape[0] != 1:
             raise DataError(_PLANES.format(frame_shape[0]))
-        height, width = frame_shape[1:]
-        rows, columns = (next_fast_len(n + 2 * padding_px, True) if padding_px else n for n in (height, width))
-        found = self._transfer((rows, columns), (height, width), pixel_um)
+        shape, field = padded(frame_shape, padding_px)
+        found = self._transfer(shape[1:], frame_shape[1:], pixel_um)
         transfer = np.stack([getattr(found, channel.name) for channel in self.channels], axis=1)
         power = np.sum(transfer**2, axis=0)
         support = power > _TRANSFERRED * power.max(axis=(-2, -1), keepdims=True)
@@ -179,8 +165,8 @@ class Dpc(ImagingSystem):
             units=jnp.asarray(units, float),
             support=jnp.asarray(support, float),
             times=jnp.asarray(times.reshape(-1, 1), float),
-            scene_shape=(len(self.channels), 1, rows, columns),
-            output_field=((0, 1), ((rows - height) // 2, height), ((columns - width) // 2, width)),
+            scene_shape=(len(self.channels), *shape),
+            output_field=field,
         )
 
     def measurements(self, frames: np.ndarray) -> np.ndarray:
@@ -286,17 +272,16 @@ class Dpc(ImagingSystem):
     @property
     def baselines(self) -> dict[str, Baseline]:
         """Tikhonov inversion and bright field, both of a moving window over all sources."""
-        sources = self.frame_axes["illumination"]
         return {
             "conventional": Baseline(
                 label="DPC (Tikhonov, moving window)",
-                window=sources,
+                window=None,
                 reconstruct=self._tikhonov,
                 effective_transfer="transfer of the sources, inverted with a penalty (Tikhonov)",
             ),
             "widefield": Baseline(
                 label="bright field (sum over the sources)",
-                window=sources,
+                window=None,
                 reconstruct=self._brightfield,
                 effective_transfer="bright field under all sources together",
                 channels=(Channel("brightness"),),
@@ -321,10 +306,6 @@ class Dpc(ImagingSystem):
         self, frames: np.ndarray, calibrations: list[Calibration], pixel_um: float, settings: Conventional
     ) -> np.ndarray:
         return conventional_dpc.brightfield(self.measurements(frames)[:, 0])[None, None]
-
-    def cutoff(self, calibration: Calibration) -> float:
-        """That of a single image."""
-        return self.passband()
 
     def passband(self) -> float:
         """``(NA + illumination NA) / wavelength``, cycles/um; light outside of the objective's NA does not count."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -26,18 +25,13 @@ class SimForward(ForwardModel):
     that it sees.
     """
 
-    nonnegative: ClassVar[bool] = True
-
     pattern: Pattern
     transfer: Float[Array, "g z v h"]
     support: Float[Array, "y h"]
-    times: Float[Array, "m k"]
     blocks: Int[Array, "planes"]
     groups: tuple[tuple[int, ...], ...] = eqx.field(static=True)
-    scene_shape: tuple[int, int, int, int] = eqx.field(static=True)
     camera_shape: tuple[int, int] = eqx.field(static=True)
     camera_field: tuple[int, int, int, int] = eqx.field(static=True)  # first row and column, rows, columns
-    output_field: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = eqx.field(static=True)
 
     def render(self, scenes: Float[Array, "n k 1 z y x"], which: Int[Array, "n"]) -> Float[Array, "n z v u"]:
         """Frames of the camera from the scene at their times."""
@@ -68,9 +62,7 @@ class SimForward(ForwardModel):
 
     def output(self, scene: Float[Array, "1 z y x"]) -> Float[Array, "1 z y x"]:
         """The field of the camera, limited to the lateral support of the shifted transfer functions."""
-        limited = jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support, s=self.scene_shape[-2:])
-        (z, d), (y, h), (x, w) = self.output_field
-        return limited[..., z : z + d, y : y + h, x : x + w]
+        return super().output(jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support, s=self.scene_shape[-2:]))
 
 
 def _crop_spectrum(images: Float[Array, "*m y x"], shape: tuple[int, int]) -> Complex[Array, "*m v h"]:

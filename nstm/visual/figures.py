@@ -104,7 +104,7 @@ def still(
     notes = [
         f"t = {time_labels(times)[index]}{time_note}. Linear {shown_in(panels)} (gamma 1), one range per panel over "
         f"all times, {saturated_percent:g} % saturated at each end{projection}.",
-        " ".join(f"{panel.footnote[0].upper()}{panel.footnote[1:]}." for panel in panels if panel.footnote),
+        " ".join(f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(p.footnote for p in panels) if note),
     ]
     figure.text(0.05 / figure.get_figwidth(), 0.06 / figure.get_figheight(), "\n".join(plain(n) for n in notes if n),
                 fontsize=_SMALL, color="#333333", va="bottom", ha="left", linespacing=1.3)  # fmt: skip

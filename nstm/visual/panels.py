@@ -35,7 +35,7 @@ def plane(images: xr.DataArray, time_index: int, channel: int | None = None) -> 
 
 def colours_of(images: xr.DataArray) -> str:
     """The map that the main channel is shown in: grey, or two colours about a light zero where signs mean something."""
-    return "vik" if channels_of(images)[main_channel(images)].colour == "signed" else "gray"
+    return "RdBu_r" if channels_of(images)[main_channel(images)].colour == "signed" else "gray"
 
 
 def meaning(images: xr.DataArray, limits: tuple[float, float]) -> str:
@@ -88,7 +88,7 @@ def to_rgb(
         image: ``(y, x)`` float; pixels without a value (NaN) become dark and neutral.
         limits: black and white.
         size: (width, height) of the picture, pixel.
-        colours: name of a perceptually uniform map.
+        colours: name of the map.
         gamma: exponent of the display, 1 is linear; whoever changes it states it.
     """
     valid = np.isfinite(image)

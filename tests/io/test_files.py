@@ -48,7 +48,7 @@ def test_the_odd_file_is_named(tmp_path, stack):
     [
         (b"", "an empty file"),
         (b"x,y\n1,2\n", "a text file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "a PNG image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "truncated"),
         (b"ZISRAWFILE" + bytes(100), "truncated"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
         (bytes(range(200, 240)), "unknown type"),
