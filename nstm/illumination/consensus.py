@@ -76,7 +76,8 @@ def consensus(calibrations: Sequence[Calibration]) -> dict[str, Any]:
         out["phases"][angle] = _at_origin(np.angle(mean), k, first["field_um"])
         for key in ("modulation", "intensity", "overlap_correlation", "peak_ratio"):
             out[key][angle] = [float(v) for v in np.median([c[key][angle] for c in good], axis=0)]
-        out["peak_strength"][angle] = float(np.median([c["peak_strength"][angle] for c in good]))
+        for key in ("peak_strength", "vector_error"):
+            out[key][angle] = float(np.median([c[key][angle] for c in good]))
         out["phases_fitted"][angle] = any(c["phases_fitted"][angle] for c in good)
         out["phase_spread_rad"].append(float(spread.max()))
         weak = sum(c["angle_status"][angle] == "warn" for c in good)

@@ -9,6 +9,7 @@ with known noise), otherwise noise in band 0 would pass for a weaker modulation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ LEAST_GAIN = 9.0
 MODEL_ERROR = 0.2
 #: Modulation by which frequencies are weighted.
 USUAL_MODULATION = 0.7
+#: Parts of the field along a side that are compared for the vector's error.
+PARTS = 8
 #: Frequencies nearer to a band's centre than this share of the cut-off are not used: haze is there.
 CENTRE = 0.04
 
@@ -98,6 +101,7 @@ class OrientationFit:
     """What is known of one orientation; vectors (y, x) in cycles/um, phases at the centre of pixel (0, 0)."""
 
     k: np.ndarray
+    spread: float  # standard error of the finest order's vector, bins; 0 of one that was given
     phases: np.ndarray
     modulation: np.ndarray
     intensity: np.ndarray
@@ -155,8 +159,8 @@ class Orientation:
         reached = np.minimum(here2, there2) >= detection.least_transfer**2
         return Shared(at, there, here, (reached * weight).astype(np.float32))
 
-    def refine(self, k: np.ndarray, modulation: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
-        """Vector that raises the likelihood most: zoomed DFTs by matrix products, then a parabola."""
+    def refine(self, k: np.ndarray, modulation: np.ndarray, steps: tuple[float, ...]) -> tuple[np.ndarray, float]:
+        """Vector that raises the likelihood most, by zoomed DFTs and a parabola, and its :meth:`_spread`."""
         bands = self.bands()
         products, energies = [], []
         for o in range(1, self.orders + 1):
@@ -175,7 +179,7 @@ class Orientation:
             energies.append(float(np.sum(power * np.abs(shared.here) ** 2 * shared.weight)))
         for step in steps:
             k = self._climb(k, step, products, energies)
-        return k
+        return k, self._spread(k, products, energies)
 
     def _climb(self, k: np.ndarray, step: float, products: list, energies: list) -> np.ndarray:
         """One zoom: 5 x 5 trial vectors ``step`` bins apart, then a parabola through the best."""
@@ -191,6 +195,29 @@ class Orientation:
         return k + self.detection.bin * step * np.array(
             [i - 2 + _vertex(gain[:, j], int(i)), j - 2 + _vertex(gain[i], int(j))]
         )
+
+    def _spread(self, k: np.ndarray, products: list, energies: list) -> float:
+        """Standard error of the finest order's vector, bins: how much the parts of the field disagree about it.
+
+        Every part of the field adds its own slope to the match, and together they are 0. Their scatter over the
+        curvature is the error (sandwich estimate), whatever its reason: noise, borders, light from out of focus.
+        """
+        curvature, scatter = np.zeros((2, 2)), np.zeros((2, 2))
+        for (o, product), energy in zip(products, energies, strict=True):
+            wy, wx = self.detection.wave(-o * k)
+            parts = _block_sums(product * (wy * wx)) / energy
+            match = parts * parts.sum().conj()
+            weight, slope = match.real.ravel(), match.imag.ravel()
+            place = np.indices(parts.shape).reshape(2, -1).T / parts.shape[0]  # in fields
+            place = 2 * np.pi * o * (place - weight @ place / weight.sum())
+            curvature += (place.T * weight) @ place
+            scatter += (place.T * slope**2) @ place
+        try:
+            inverse = np.linalg.inv(curvature)
+        except np.linalg.LinAlgError:
+            return math.inf
+        variance = float(np.trace(inverse @ scatter @ inverse))
+        return self.orders * math.sqrt(variance) if variance >= 0 else math.inf
 
     def overlap(self, k: np.ndarray, order: int, modulation: float) -> Overlap:
         """Gram matrix of ``u_p`` and ``v_p`` for one order."""
@@ -219,8 +246,9 @@ class Orientation:
             refine: improve ``k``; otherwise it is taken as it is.
             fit_phases: allow phases and intensities that deviate from equal steps and from the trend.
         """
+        spread = 0.0
         if refine:
-            k = self.refine(k, np.full(self.orders, USUAL_MODULATION), (0.5, 0.2, 0.05, 0.02))
+            k, spread = self.refine(k, np.full(self.orders, USUAL_MODULATION), (0.5, 0.2, 0.05, 0.02))
         overlaps = [self.overlap(k, o, USUAL_MODULATION) for o in range(1, self.orders + 1)]
         phases, _, intensity, fitted = self._parameters(overlaps, fit_phases)
         self.matrix = separation_matrix(phases, intensity, self.orders)
@@ -232,7 +260,9 @@ class Orientation:
         for o, overlap in enumerate(overlaps, 1):
             cross, a, b = overlap.products(self.matrix[o], self.matrix[0])
             correlation.append(abs(cross) / np.sqrt(max(a * b, 1e-30)))
-        return OrientationFit(k, np.angle(np.exp(1j * phases)), modulation, intensity, np.array(correlation), fitted)
+        return OrientationFit(
+            k, spread, np.angle(np.exp(1j * phases)), modulation, intensity, np.array(correlation), fitted
+        )
 
     def _parameters(self, overlaps: list[Overlap], fit_phases: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
         """Phases, modulation and intensities of least error; nominal steps unless others fit better."""
@@ -275,6 +305,12 @@ class Orientation:
         trial = np.linspace(-np.pi, np.pi, 720, endpoint=False)
         match = sum((np.exp(-1j * o * trial) * c).real for o, c in enumerate(crosses, 1))
         return self.nominal + trial[int(np.argmax(match))], np.array(modulation)
+
+
+def _block_sums(image: np.ndarray) -> np.ndarray:
+    """Sums over :data:`PARTS` x :data:`PARTS` parts of an image."""
+    y, x = (np.linspace(0, n, PARTS, endpoint=False).astype(int) for n in image.shape)
+    return np.add.reduceat(np.add.reduceat(image, y, axis=0), x, axis=1)
 
 
 def _lowest(cost: Callable[[np.ndarray], np.ndarray], start: np.ndarray, reach: list[float]) -> np.ndarray:

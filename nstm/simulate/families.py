@@ -29,6 +29,8 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "bright": {"photons": 2000.0},
     "dim": {"photons": 25.0},
     "low modulation": {"modulation": (0.28, 0.42)},
+    "dim, low modulation": {"photons": 25.0, "modulation": (0.28, 0.42)},
+    "faint": {"photons": 6.0},
     "haze": {"haze": 3.0},
     "TIRF": {"finest_share": 0.95},
     "beyond the passband": {"finest_share": 1.07, "na": 1.45},
