@@ -381,6 +381,15 @@ class Conventional(Section):
         Annotated[float, Field(gt=0)] | Literal["auto"],
         Field(description="Wiener parameter in units of the squared transfer; 'auto': from the noise"),
     ] = "auto"
+    attenuation: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="SIM: share by which every order counts less near its centre, against light from out of focus, "
+            "such as 0.99; costs signal of thick structures",
+        ),
+    ] = 0.0
 
 
 class Movie(Section):

@@ -28,6 +28,12 @@ SIGNAL_OVER_NOISE = 3.0
 #: The transfer is never known so well that a smaller Wiener parameter would be right, in units of the mean transfer.
 SMALLEST_PARAMETER = 5e-5
 
+#: Around the centre of order 1 and 2, to this many bins (standard deviation), the order is not used: what is left there
+#: of the mean of the frames, whose light is never known exactly, would be a stripe.
+SINGULAR_BINS = 1.5
+#: Frequencies around the centre of every order that an attenuation reaches (standard deviation), in cut-offs.
+ATTENUATED = 0.2
+
 Calibration = Mapping[str, Any]
 
 
@@ -81,14 +87,23 @@ class Wiener:
             another acquisition (keys ``pattern_vectors, phases, modulation, intensity``).
         lens: the optics; of a stack also what only volumes need.
         ratio: result pixels per camera pixel along y and x.
+        attenuation: share by which every order counts less at its centre, where light from out of focus is; the
+            others see the same frequencies of the sample without it (0 to 1).
     """
 
     def __init__(
-        self, field: tuple[int, ...], calibrations: Sequence[Calibration], lens: Lens, *, ratio: float
+        self,
+        field: tuple[int, ...],
+        calibrations: Sequence[Calibration],
+        lens: Lens,
+        *,
+        ratio: float,
+        attenuation: float = 0.0,
     ) -> None:
         planes, *sides = field if len(field) == 3 else (1, *field)
         self.axes = (padded_axis(sides[0], ratio), padded_axis(sides[1], ratio))
         self.lens, self.pixel_um, self.cutoff = lens, lens.pixel_um, lens.cutoff
+        self.attenuation = attenuation
         self.camera = (self.axes[0].camera, self.axes[1].camera)
         self.fine = (self.axes[0].fine, self.axes[1].fine)
         self.bin = 1.0 / (np.array(self.camera) * self.pixel_um)
@@ -111,10 +126,25 @@ class Wiener:
 
     def _box_otf(self, otf: RadialOtf, order: int, shift: np.ndarray) -> np.ndarray:
         """OTF ``(kz, y, x)`` at ``f + shift`` on the box of frequencies around the origin (shift in cycles/um)."""
-        fy = (np.arange(-self.reach[0], self.reach[0] + 1) * self.bin[0] + shift[0]).astype(np.float32)[:, None]
-        fx = (np.arange(-self.reach[1], self.reach[1] + 1) * self.bin[1] + shift[1]).astype(np.float32)[None, :]
+        fy, fx = self._box_frequencies(shift)
         found = otf(order, np.hypot(fy, fx))
         return found * pixel_transfer(fy, fx, self.pixel_um) if self.lens.pixel_integration else found
+
+    def _box_frequencies(self, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``f + shift`` on the box along y ``(h, 1)`` and x ``(1, w)``, cycles/um."""
+        y, x = (
+            (np.arange(-r, r + 1) * b + d).astype(np.float32)
+            for r, b, d in zip(self.reach, self.bin, shift, strict=True)
+        )
+        return y[:, None], x[None, :]
+
+    def _weight(self, order: int, shift: np.ndarray) -> np.ndarray:
+        """What each frequency of an order counts on the box, apart from its noise; see SINGULAR_BINS, ATTENUATED."""
+        fy, fx = self._box_frequencies(shift)
+        weight = 1 - self.attenuation * np.exp(-0.5 * (fy**2 + fx**2) / (ATTENUATED * self.cutoff) ** 2)
+        if order:
+            weight *= 1 - np.exp(-0.5 * ((fy / self.bin[0]) ** 2 + (fx / self.bin[1]) ** 2) / SINGULAR_BINS**2)
+        return weight.astype(np.float32)
 
     def _set_up(self, calibrations: Sequence[Calibration], orders: int) -> None:
         angles = len(calibrations)
@@ -130,21 +160,23 @@ class Wiener:
             self.separation.append(np.concatenate([matrix.real, matrix.imag[1:]]).astype(np.float32))
             noise = np.sum(np.abs(matrix) ** 2, axis=1)
             if a == 0:
-                self.zero_gain = self._box_otf(tables, 0, np.zeros(2)).conj()
+                zero, centred = self._box_otf(tables, 0, np.zeros(2)), self._weight(0, np.zeros(2))
+                self.zero_gain = centred * zero.conj()
                 if self.axial.depth > 1:
                     self.to_axial = [
                         AxialTransform(self.axial, whole, o, self._box_radius(), float(self.bin.max()))
                         for o in range(orders + 1)
                     ]
-            self._add(self.transfer, self.weights[a] * self._power(0, self.zero_gain), (0, 0))
+            self._add(self.transfer, self.weights[a] * centred * self._power(0, zero), (0, 0))
             for o, m in enumerate(modulation, 1):
                 place = np.rint(o * k / self.bin)
                 rest = o * k - place * self.bin
                 otf = self._box_otf(tables, o, rest)
                 quiet = float(self.weights[a] * noise[0] / noise[o])
-                gain = (quiet * 0.5 * m) * otf.conj()
+                weight = self._weight(o, rest)
+                gain = (quiet * 0.5 * m) * weight * otf.conj()
                 self.bands.append(_Band(a, o, self._ramp(rest, place), (-int(place[0]), -int(place[1])), gain))
-                power = (quiet * 0.25 * m * m) * self._power(o, otf)
+                power = (quiet * 0.25 * m * m) * weight * self._power(o, otf)
                 self._add(self.transfer, power, self.bands[-1].place)
                 self._add(self.transfer, power, (int(place[0]), int(place[1])), mirrored=True)
 
@@ -229,8 +261,7 @@ class Wiener:
 
     def _box_radius(self) -> np.ndarray:
         """``|f|`` on the box, cycles/um."""
-        y, x = (np.arange(-r, r + 1) * b for r, b in zip(self.reach, self.bin, strict=True))
-        return np.hypot(y[:, None], x)
+        return np.hypot(*self._box_frequencies(np.zeros(2)))
 
     def _noise(self, spectrum: np.ndarray) -> float:
         """Noise power per bin of band 0 in axial Fourier space: what its planes ``(z, y, x)`` hold beyond the passband.
@@ -320,12 +351,13 @@ def reconstruct(
     *,
     ratio: float = 2.0,
     wiener: float | Literal["auto"] = "auto",
+    attenuation: float = 0.0,
     **optics: Any,
 ) -> np.ndarray:
     """Set up :class:`Wiener` and reconstruct once; arguments and result as there, ``optics`` those of ``Lens``."""
     if len(calibrations) != len(frames):
         raise DataError(f"{len(frames)} orientations need as many calibrations, got {len(calibrations)}")
-    return Wiener(frames.shape[2:], calibrations, Lens(**optics), ratio=ratio)(frames, wiener)
+    return Wiener(frames.shape[2:], calibrations, Lens(**optics), ratio=ratio, attenuation=attenuation)(frames, wiener)
 
 
 def effective_transfer(
@@ -334,13 +366,14 @@ def effective_transfer(
     *,
     ratio: float = 2.0,
     wiener: float | Literal["auto"] = "auto",
+    attenuation: float = 0.0,
     **optics: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Radial mean of the transfer from scene to :func:`reconstruct`'s result; (cycles/um, transfer).
 
     Args: as for :func:`reconstruct`; only ``auto`` looks at the values of the frames.
     """
-    method = Wiener(frames.shape[2:], calibrations, Lens(**optics), ratio=ratio)
+    method = Wiener(frames.shape[2:], calibrations, Lens(**optics), ratio=ratio, attenuation=attenuation)
     if wiener != "auto":
         return method.effective_transfer(float(wiener))
     return method.effective_transfer(method.noise_to_signal(*method.combined(frames)))

@@ -338,7 +338,12 @@ class Sim(ImagingSystem):
         self, frames: np.ndarray, calibrations: list[Calibration], pixel_um: float, settings: Conventional
     ) -> np.ndarray:
         image = conventional_sim.reconstruct(
-            frames, calibrations, ratio=self.grid_ratio, wiener=settings.wiener, **self._lens(pixel_um)
+            frames,
+            calibrations,
+            ratio=self.grid_ratio,
+            wiener=settings.wiener,
+            attenuation=settings.attenuation,
+            **self._lens(pixel_um),
         )
         return image[None]
 

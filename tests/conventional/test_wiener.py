@@ -10,6 +10,7 @@ from nstm.acquisition import DataError
 from nstm.conventional.sim import Wiener, effective_transfer, padded_axis, reconstruct, widefield
 from nstm.illumination.sim import estimate
 from nstm.optics.lens import Lens
+from nstm.simulate.families import draw
 
 OPTICS = {"pixel_um": 0.065, "na": 1.4, "emission_wavelength_um": 0.515}
 
@@ -157,3 +158,30 @@ def test_odd_ratios_are_refused():
     frames, calibration = _uniform((40, 40), 1.0)
     with pytest.raises(DataError, match="calibrations"):
         reconstruct(frames, [calibration], ratio=2.0, **OPTICS)
+
+
+def test_attenuation_takes_light_from_out_of_focus_away():
+    """Of a hazy recording less of the haze is left, of one without haze the sample stays."""
+    for family, least, most in (("haze", 0.3, 5), ("usual", -1, 1)):
+        recording = draw(family, 1, side=96)
+        frames, true = recording.frames[0].astype(np.float32) - 100, recording.calibration
+        truth, m = recording.truth[0], recording.microscope
+        fy, fx = np.fft.fftfreq(192, m.pixel_um / 2)[:, None], np.fft.rfftfreq(192, m.pixel_um / 2)
+        seen = np.fft.irfft2(np.fft.rfft2(truth) * _otf(np.hypot(fy, fx) / m.reach), s=truth.shape)
+        plain, weighted = (
+            _psnr(reconstruct(frames, [true] * 3, attenuation=a, **OPTICS), seen, m.pixel_um / 2, m.reach)
+            for a in (0.0, 0.998)
+        )
+        assert least < weighted - plain < most
+
+
+def test_wrong_intensities_leave_no_stripes(monkeypatch):
+    """Two per cent of light too much in a frame shows as the pattern itself, unless the orders' centres are left out."""
+    frames, calibration = _uniform((128, 160), 100.0)
+    frames[1, 0] *= 1.02
+    stripes = {}
+    for bins in (0.05, 1.5):
+        monkeypatch.setattr("nstm.conventional.sim.SINGULAR_BINS", bins)
+        stripes[bins] = reconstruct(frames, [calibration] * 3, wiener=1e-3, **OPTICS)[32:-32, 32:-32].std()
+    # what is left is the pattern in order 0
+    assert stripes[1.5] < 0.6 * stripes[0.05]

@@ -8,8 +8,8 @@ from nstm.simulate.families import FAMILIES, draw, patternless
 
 from .sim_frames import OPTICS
 
-#: Error of the finest order's vector, frequency bins, above which a match must not pass.
-WRONG_BINS = 0.1
+#: Error of the finest order's vector, frequency bins, from which on another match than the pattern was found.
+WRONG_BINS = 0.5
 PLANES = [name for name in FAMILIES if "planes" not in FAMILIES[name]]
 
 
