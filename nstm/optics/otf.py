@@ -67,6 +67,10 @@ class RadialOtf:
         part = place - low
         return padded[:, low] * (1 - part) + padded[:, low + 1] * part
 
+    def tables_at(self, radius: np.ndarray) -> np.ndarray:
+        """Transfer ``(order, kz, *radius.shape)`` of all orders at lateral frequencies, cycles/um."""
+        return np.stack([self(order, radius.astype(np.float32)) for order in range(len(self.tables))])
+
     def within(self, planes: int, depth: int, indices: np.ndarray) -> RadialOtf:
         """Root of the mean power that a stack of ``planes`` passes of a sample that goes on beyond its ends.
 

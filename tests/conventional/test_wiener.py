@@ -176,7 +176,7 @@ def test_attenuation_takes_light_from_out_of_focus_away():
 
 
 def test_wrong_intensities_leave_no_stripes(monkeypatch):
-    """Two per cent of light too much in a frame shows as the pattern itself, unless the orders' centres are left out."""
+    """Two per cent of light too much in a frame shows as the pattern, unless the orders' centres are left out."""
     frames, calibration = _uniform((128, 160), 100.0)
     frames[1, 0] *= 1.02
     stripes = {}
