@@ -4,6 +4,7 @@ A *calibration* is a JSON-able dict:
 
 ``status``, ``reasons``   pass | warn | fail, and why, in plain words
 ``background``            mean counts of every frame, offset removed
+``intensity``             light of every frame, 1 before it decayed or flickered
 ``unexplained``           share of the frames' power, best sample at rest taken off
 ``order``                 the order of the frames that explains them best, as positions in the order given
 ``order_unexplained``     the share that this order leaves
@@ -31,6 +32,8 @@ ORDER_WARN, ORDER_FAIL = 0.85, 0.6
 STRONG, STRONG_SHARE = 0.5, 0.05
 #: Mean of a frame over its background, minus 1, that shows a wrong background.
 BACKGROUND_WARN, BACKGROUND_FAIL = 0.25, 2.0
+#: Share of the light that a phase may add to the mean of a frame, and loss of light up to which it counts as steady.
+MOST_RISE, STEADY_LIGHT = 0.01, 0.002
 #: Power of what differs between frames, in units of the noise, below which there is nothing to reconstruct.
 CONTRAST_WARN = 1.3
 #: Penalty of the least-squares sample, in units of the squared transfer.
@@ -70,6 +73,28 @@ def over_lowpass(frames: np.ndarray, share: float) -> np.ndarray:
     return over_background(flat, flat.mean(axis=(-2, -1), keepdims=True))
 
 
+def intensity(images: np.ndarray, transfer: Transfer | None) -> np.ndarray:
+    """Light of every frame relative to the first of a steady decay, else to the brightest.
+
+    The mean of an image tells its light, and by some 0.1 % also how the phase rises across the field, which opposite
+    sources show with opposite signs. What follows neither a decay nor a rise is light that flickers.
+
+    Args:
+        images: ``(source, y, x)``, in the order of time.
+        transfer: of the sources.
+    """
+    light = np.log(np.maximum(1 + images.mean(axis=(-2, -1), dtype=np.float64), 1e-3))
+    columns = [np.ones(len(light)), np.arange(len(light))]
+    if transfer is not None:  # of the lowest frequency along y and x
+        rises = np.stack([transfer.phase[:, 1, 0], transfer.phase[:, 0, 1]])
+        columns += list(MOST_RISE * rises / np.maximum(np.abs(rises).max(), 1e-12))
+    found = np.linalg.lstsq(np.stack(columns, axis=1), light, rcond=None)[0]
+    decay = found[1] * np.arange(len(light))
+    if np.abs(light - found[0] - decay).max() > MOST_RISE:
+        return np.asarray(np.exp(light - light.max()))
+    return np.exp(decay) if np.abs(decay[-1]) > STEADY_LIGHT else np.ones(len(light))
+
+
 def check(
     frames: np.ndarray, images: np.ndarray, transfer: Transfer | None, noise: np.ndarray | None
 ) -> dict[str, Any]:
@@ -82,7 +107,10 @@ def check(
         noise: variance of each of ``images``; ``None`` where it is not known.
     """
     reasons = _judge_background(images) + _judge_contrast(images, noise)
-    calibration: dict[str, Any] = {"background": [float(v) for v in frames.mean(axis=(-2, -1), dtype=np.float64)]}
+    calibration: dict[str, Any] = {
+        "background": [float(v) for v in frames.mean(axis=(-2, -1), dtype=np.float64)],
+        "intensity": [float(v) for v in intensity(images, transfer)],
+    }
     if transfer is not None and not any(r["severity"] == "fail" for r in reasons):
         found = explained(middle(images), transfer)
         calibration |= found

@@ -96,7 +96,7 @@ def reconstruct(
     if calibration["status"] == "fail":
         raise DataError("the illumination was not found: " + "; ".join(r["message"] for r in calibration["reasons"]))
     times = np.asarray(times, np.float64)
-    measured = system.measurements(counts)
+    measured = system.measurements(counts, calibration)
     scale = float(measured.max())
     if not scale > 0:
         raise DataError("the frames hold no light above the camera offset: check camera.offset and the recording")

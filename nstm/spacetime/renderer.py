@@ -96,7 +96,7 @@ class Renderer(eqx.Module):
         self, moved: Float[Array, "n k c *space"], offsets: dict[str, Array], which: Int[Array, "n"]
     ) -> Float[Array, "n z v u"]:
         """The measurements ``which`` of the scene at their times."""
-        return self.model.corrected(offsets).render(self.volumes(moved), which)
+        return self.model.seen(self.volumes(moved), which, offsets)
 
     def volumes(self, images: Float[Array, "*n c *space"]) -> Float[Array, "*n c z y x"]:
         """What moves, as the instrument takes it."""

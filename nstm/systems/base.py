@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
@@ -58,12 +59,26 @@ class ForwardModel(eqx.Module):
         """The measurements ``which`` from the scene at their ``times``; differentiable, pure, no host round trip."""
 
     def offsets(self) -> dict[str, Array]:
-        """Small corrections of the calibration that a fit may refine, all zero; default: none."""
-        return {}
+        """Small corrections of the calibration that a fit may refine, all zero; default: the gain of every measurement.
+
+        ``intensity (m,)`` is known to every model whose measurements are proportional to the light: what bleaching or
+        a lamp adds to it, as a share. A model that leaves it out has no gains.
+        """
+        return {"intensity": jnp.zeros(len(self.times))}
 
     def corrected(self, offsets: dict[str, Array]) -> ForwardModel:
-        """The model with ``offsets`` applied."""
+        """The model with all ``offsets`` but the gains applied; default: none."""
         return self
+
+    def seen(
+        self, scenes: Float[Array, "n k c z y x"], which: Int[Array, "n"], offsets: dict[str, Array]
+    ) -> Float[Array, "n z v u"]:
+        """:meth:`render` with ``offsets`` applied; the mean gain is 1, so that the scene keeps its scale."""
+        images = self.corrected(offsets).render(scenes, which)
+        if "intensity" not in offsets:
+            return images
+        gain = 1 + offsets["intensity"]
+        return images * (gain[which] / jnp.mean(gain))[:, None, None, None]
 
     def in_units(self, scene: Float[Array, "*n c z y x"]) -> Float[Array, "*n c z y x"]:
         """A scene in the units of the results; default: those that it is fitted in."""
@@ -222,7 +237,7 @@ class ImagingSystem(abc.ABC):
         """
         return calibration
 
-    def measurements(self, frames: np.ndarray) -> np.ndarray:
+    def measurements(self, frames: np.ndarray, calibration: Calibration | None = None) -> np.ndarray:
         """Frames ``(*frame_axes, z, y, x)`` (offset removed) as :meth:`ForwardModel.render` predicts them."""
         return frames.reshape(-1, *frames.shape[-3:])
 

@@ -52,6 +52,10 @@ class DpcForward(ForwardModel):
         images = jnp.fft.irfft2(spectrum, s=self.scene_shape[-2:])
         return self.in_field(images)[:, None]
 
+    def offsets(self) -> dict[str, Array]:
+        """None: a little light more or less looks like a phase that rises across the field, so gains are not fitted."""
+        return {}
+
     def output(self, scene: Float[Array, "c 1 y x"]) -> Float[Array, "c 1 y x"]:
         """The field of the camera, limited to the frequencies that some source transfers; the phase has no mean."""
         limited = jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support[:, None], s=self.scene_shape[-2:])
@@ -169,8 +173,11 @@ class Dpc(ImagingSystem):
             output_field=field,
         )
 
-    def measurements(self, frames: np.ndarray) -> np.ndarray:
-        """Intensity over background minus 1, ``(source, 1, y, x)``, from counts ``(source, 1, y, x)``."""
+    def measurements(self, frames: np.ndarray, calibration: Calibration | None = None) -> np.ndarray:
+        """Intensity over background minus 1, ``(source, 1, y, x)``, from counts ``(source, 1, y, x)``.
+
+        The background is dimmed by the ``intensity`` of the calibration.
+        """
         planes, background = _single_plane(frames), self.settings.background
         if background.method == "none":
             images = planes
@@ -178,7 +185,8 @@ class Dpc(ImagingSystem):
             images = illumination_dpc.over_lowpass(planes, background.lowpass_share)
         else:
             images = illumination_dpc.over_background(planes, self._given_background(planes.shape))
-        return images[:, None]
+        light = np.asarray((calibration or {}).get("intensity", 1.0), np.float32).reshape(-1, 1, 1)
+        return ((images + 1) / light - 1 if np.any(light != 1) else images)[:, None]
 
     def _given_background(self, shape: tuple[int, ...]) -> np.ndarray:
         background = self.settings.background
@@ -291,7 +299,7 @@ class Dpc(ImagingSystem):
     def _tikhonov(
         self, frames: np.ndarray, calibrations: list[Calibration], pixel_um: float, settings: Conventional
     ) -> np.ndarray:
-        images = self.measurements(frames)[:, 0]
+        images = self._images(frames, calibrations)
         shape = (images.shape[-2], images.shape[-1])
         weights = self.settings.tikhonov
         found = conventional_dpc.tikhonov(
@@ -305,7 +313,12 @@ class Dpc(ImagingSystem):
     def _brightfield(
         self, frames: np.ndarray, calibrations: list[Calibration], pixel_um: float, settings: Conventional
     ) -> np.ndarray:
-        return conventional_dpc.brightfield(self.measurements(frames)[:, 0])[None, None]
+        return conventional_dpc.brightfield(self._images(frames, calibrations))[None, None]
+
+    def _images(self, frames: np.ndarray, calibrations: list[Calibration]) -> np.ndarray:
+        """Measurements of a window, whose frames may come from two acquisitions."""
+        light = [c["intensity"][i] for i, c in enumerate(calibrations) if "intensity" in c]
+        return self.measurements(frames, {"intensity": light} if len(light) == len(frames) else None)[:, 0]
 
     def passband(self) -> float:
         """``(NA + illumination NA) / wavelength``, cycles/um; light outside of the objective's NA does not count."""

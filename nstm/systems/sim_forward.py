@@ -53,8 +53,8 @@ class SimForward(ForwardModel):
         return frames[..., y : y + h, x : x + w]
 
     def offsets(self) -> dict[str, Array]:
-        """Corrections of the pattern; see :meth:`Pattern.offsets`."""
-        return self.pattern.offsets()
+        """Corrections of the gains and of the pattern; see :meth:`Pattern.offsets`."""
+        return {**super().offsets(), **self.pattern.offsets()}
 
     def corrected(self, offsets: dict[str, Array]) -> SimForward:
         """The model with a corrected pattern."""

@@ -68,18 +68,16 @@ class Pattern(eqx.Module):
         return jnp.einsum("nry,nrx->nyx", intensity * jnp.stack(rows, 1), jnp.stack(columns, 1))
 
     def offsets(self) -> dict[str, Array]:
-        """Corrections to phases (rad), vectors (rad at the edge of the field), modulation and intensity; all zero."""
-        names = ("vectors", "phases", "modulation", "intensity")
+        """Corrections to phases (rad), vectors (rad at the edge of the field) and modulation; all zero."""
+        names = ("vectors", "phases", "modulation")
         return {name: jnp.zeros_like(getattr(self, name)) for name in names}
 
     def corrected(self, offsets: dict[str, Array]) -> Pattern:
-        """The pattern with ``offsets`` added; the mean intensity stays."""
+        """The pattern with ``offsets`` added."""
         edge = jnp.pi * jnp.array([self.y[-1] - self.y[0], self.x[-1] - self.x[0]])
-        intensity = self.intensity + offsets["intensity"]
         changed = (
             self.vectors + offsets["vectors"] / edge,
             self.phases + offsets["phases"],
             self.modulation + offsets["modulation"],
-            intensity / jnp.mean(intensity),
         )
-        return eqx.tree_at(lambda p: (p.vectors, p.phases, p.modulation, p.intensity), self, changed)
+        return eqx.tree_at(lambda p: (p.vectors, p.phases, p.modulation), self, changed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nstm.acquisition import DataError
-from nstm.illumination.dpc import explained, over_background, over_lowpass
+from nstm.illumination.dpc import explained, intensity, over_background, over_lowpass
 from nstm.optics.dpc import HalfDiscs, Lens, transfer_functions
 
 ROTATIONS = (0, 90, 180, 270)
@@ -33,6 +33,24 @@ def test_the_low_pass_follows_uneven_light_and_keeps_detail():
     np.testing.assert_allclose(found[0][inner] - found[0][inner].mean(), detail[inner], atol=0.02)
     # a wider box leaves the light
     assert np.ptp(over_lowpass(frames, 1.0)[0].mean(0)) > np.ptp(over_lowpass(frames, 0.2)[0].mean(0))
+
+
+@pytest.mark.parametrize("left", [1.0, 0.9985, 0.95, 0.6])
+def test_a_decay_of_the_light_is_told_from_a_phase_that_rises_across_the_field(left):
+    """Both change the means of the images: the phase by up to 0.4 %, with opposite signs for opposite sources."""
+    rises = 0.004 * np.array([1, -0.6, -1, 0.6])  # of sources at 0, 90, 180, 270 degrees
+    noise = np.random.default_rng(0).normal(scale=0.01, size=(4, 64, 64))
+    light = left ** (np.arange(4) / 3)
+    images = light[:, None, None] * (1 + rises[:, None, None] + noise) - 1
+    expected = light if 1 - left > 0.002 else np.ones(4)
+    # four means, each known to 0.01 / 64
+    np.testing.assert_allclose(intensity(images, transfer()), expected, atol=1e-3)
+
+
+def test_light_that_flickers_is_that_of_each_frame():
+    images = np.array([1, 0.8, 1.1, 0.7])[:, None, None] * np.ones((4, 64, 64)) - 1
+    np.testing.assert_allclose(intensity(images, transfer()), np.array([1, 0.8, 1.1, 0.7]) / 1.1, rtol=1e-6)
+    np.testing.assert_allclose(intensity(images, None), np.array([1, 0.8, 1.1, 0.7]) / 1.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", ["dpc64_static", "dpc64_swirl", "dpc_swirl"])

@@ -121,6 +121,9 @@ def test_frames_are_taken_relative_to_their_background(tmp_path):
     np.testing.assert_allclose(system.measurements(counts), images, atol=1e-5)
     lowpass = Dpc(settings(background={"method": "lowpass"})).measurements(counts)
     assert np.corrcoef(lowpass.ravel(), images.ravel())[0, 1] > 0.98
+    dimmed = {"intensity": [1, 0.9, 0.8, 0.7]}
+    light = np.array(dimmed["intensity"], np.float32)[:, None, None, None]
+    np.testing.assert_allclose(given.measurements(counts * light, dimmed), images, atol=1e-5)
     with pytest.raises(DataError, match=r"background\.counts has 3 entries"):
         Dpc(settings(background={"method": "given", "counts": [1, 2, 3]})).measurements(counts)
     with pytest.raises(DataError, match=r"empty\.npy: the array has shape \(4, 40, 40\)"):

@@ -51,16 +51,26 @@ def test_the_pattern_has_its_phase_at_the_centre_of_the_first_pixel():
     np.testing.assert_allclose(at_first_pixel, 1 + 0.8 * np.cos(phases) + 0.5 * np.cos(2 * phases), rtol=2e-4)
 
 
-def test_corrections_change_what_their_name_says_and_keep_the_mean_intensity():
+def test_gains_change_the_brightness_of_frames_and_have_a_mean_of_one():
+    model = Sim(settings()).forward((1, 16, 20), np.zeros((3, 3, 1)), calibration(), 0.065, 4)
+    scenes = np.random.default_rng(0).random((9, 1, *model.scene_shape), dtype=np.float32)
+    frames, offsets = model.render(scenes, jnp.arange(9)), model.offsets()
+    np.testing.assert_array_equal(model.seen(scenes, jnp.arange(9), offsets), frames)
+    offsets["intensity"] = offsets["intensity"] + 0.5  # of all frames: none
+    np.testing.assert_allclose(model.seen(scenes, jnp.arange(9), offsets), frames, rtol=1e-6)
+    offsets["intensity"] = offsets["intensity"].at[0].set(2.0)  # 3 beside eight times 1.5
+    np.testing.assert_allclose(model.seen(scenes[:2], jnp.arange(2), offsets)[0], frames[0] * 27 / 15, rtol=1e-5)
+    np.testing.assert_allclose(model.seen(scenes[:2], jnp.arange(2), offsets)[1], frames[1] * 13.5 / 15, rtol=1e-5)
+
+
+def test_corrections_change_what_their_name_says():
     model = Sim(settings()).forward((1, 32, 32), np.zeros((3, 3, 1)), calibration(), 0.065, 0)
     same = model.corrected(model.offsets())
     np.testing.assert_allclose(same.pattern.of(jnp.arange(9)), model.pattern.of(jnp.arange(9)), atol=1e-6)
     offsets = model.offsets()
     offsets["phases"] = offsets["phases"].at[0].set(0.2)
-    offsets["intensity"] = offsets["intensity"] + 0.5
     offsets["vectors"] = offsets["vectors"].at[1, 0].set(0.1)
     changed = model.corrected(offsets)
-    np.testing.assert_allclose(changed.pattern.intensity, 1, rtol=1e-6)
     np.testing.assert_allclose(changed.pattern.phases[0] - model.pattern.phases[0], 0.2, rtol=1e-5)
     turned, length = changed.pattern.vectors - model.pattern.vectors, model.pattern.y[-1] - model.pattern.y[0]
     edge = 2 * np.pi * turned[1, 0] * length / 2
