@@ -26,7 +26,6 @@ class Window:
     centre: tuple[int, int]  # (acquisition, block) whose place in the time series it takes
     members: list[tuple[int, int]]  # (acquisition, block), ordered by block: every position once
     time_s: float  # mean time of its blocks
-    span_s: float  # time between its first and its last block
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,6 @@ def windows(block_times: Sequence[Sequence[float]] | np.ndarray, window: int) ->
                     centre=(centre[0], int(order[centre[1]])),
                     members=sorted(((t, int(order[b])) for t, b in part), key=lambda m: m[1]),
                     time_s=float(np.mean(at)),
-                    span_s=at[-1] - at[0],
                 )
             )
     mixed = any(len({t for t, _ in w.members}) > 1 for w in found)

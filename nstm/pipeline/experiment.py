@@ -37,7 +37,7 @@ NUMERICS: dict[str, int] = {
     "simulate": 2,
     "inspect": 2,
     "convert": 2,
-    "quality": 2,
+    "quality": 3,
     "illumination": 4,
     "reconstruct": 4,
     "conventional": 5,

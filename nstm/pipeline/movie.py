@@ -88,7 +88,9 @@ def window_footnote(name: str, attrs: Mapping[str, Any]) -> str:
     if window == 1:
         return ""
     mixed = f"{window} {attrs.get('block_name', 'orientation')}s" if isinstance(window, int) else "several exposures"
-    return f"moving window: mixes {mixed}, does not raise time resolution"
+    spans = [s for s in attrs.get("window_span_s") or [] if isinstance(s, int | float)]
+    over = f" over {max(spans):.2g} s" if spans and max(spans) > 0 and not times_assumed(attrs) else ""
+    return f"moving window: mixes {mixed}{over}, does not raise time resolution"
 
 
 def times_assumed(attrs: Mapping[str, Any]) -> bool:

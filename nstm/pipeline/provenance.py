@@ -29,6 +29,7 @@ _FITS, _TIMELAPSES = "fits/*.zarr", "timelapse/*.ome.zarr"
 _FILES = {
     "inspect.json": ("inspection of the files", ()),
     "quality.json": ("checks of the raw frames", (RAW,)),
+    "quality.png": ("figure of the checks of the raw frames", (RAW,)),
     "illumination.json": ("calibration of the illumination", (RAW,)),
     "metrics.json": ("figures of merit", (RAW, _FITS, _TIMELAPSES)),
     "trust.json": ("verdict on the results", (RAW, _FITS)),

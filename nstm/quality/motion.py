@@ -1,101 +1,113 @@
-"""How much a sample moves while an acquisition is taken, read from its raw frames: is motion worth modelling?"""
+"""How much a sample moves while an acquisition is taken, read from its raw frames."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from nstm.quality.flow import BACKGROUND_PX, flow_between
+from nstm.quality.shift import window_shift
+
 Image = NDArray[np.floating]
+#: Two images that are alike but for motion, and the time between them, s.
+Pair = tuple[Image, Image, float]
 
-#: Side of the windows in which a shift is measured, camera pixels.
-TILE_PX = 48
-#: Correlation of two windows after the shift below which the shift is not believed.
-LEAST_CORRELATION = 0.6
-#: Shift in units of the window's side above which it is a coincidence.
-LARGEST_SHARE = 0.2
-#: Size (standard deviation, camera pixels) above which brightness is background.
-BACKGROUND_PX = 8.0
+#: Longest side of an image in which motion is looked for, pixels; larger ones are binned.
+LARGEST_SIDE = 512
+#: The displacement's error in units of the standard error of its differences, which neighbouring windows share.
+_SHARED_ERROR = math.sqrt(2)
+#: Smoothing of frames against noise and pattern, standard deviation, camera pixels.
+_FRAME_SMOOTHING_PX = 2.0
 
 
-def motion_between(blocks: Image) -> float | None:
-    """Root mean square shift between consecutive images, camera pixels; None where no window has structure.
-
-    The field is cut into overlapping windows, so that a deformation without net shift counts too; every
-    window counts with the variance of its content.
+def movement(pairs: Sequence[Pair], duration_s: float, interval_s: float) -> dict[str, Any] | None:
+    """Displacements between images that would be the same if nothing moved, and what they mean for an acquisition.
 
     Args:
-        blocks: ``(block, y, x)``, at least two; one image per block (for SIM the sum over phases).
+        pairs: consecutive ones, in the order of time.
+        duration_s: from the first frame of an acquisition to its last.
+        interval_s: from frame to frame.
+
+    Returns:
+        Camera pixels: ``between_px`` (rms over the structure and the pairs), its standard error ``error_px``,
+        ``drift_px`` (mean (y, x) of every pair), ``in_acquisition_px`` (rms, from the first frame to the last),
+        ``per_frame_px`` (rms) and ``per_frame_95_px`` (what a twentieth of the structure exceeds), both for a steady
+        motion; ``seen``, the share of the structure found again. ``None`` where nothing was found again.
     """
-    squares, weights = [], []
-    blocks = np.asarray(blocks, np.float64)
-    # neither noise nor uneven light (which differs between illuminations) may decide
-    smooth = gaussian_filter(blocks, (0, 1, 1)) - gaussian_filter(blocks, (0, BACKGROUND_PX, BACKGROUND_PX))
-    for first, second in pairwise(smooth):
-        for window in _windows((first.shape[0], first.shape[1])):
-            shift, correlation, power = window_shift(first[window], second[window])
-            if correlation >= LEAST_CORRELATION and np.hypot(*shift) <= LARGEST_SHARE * min(first[window].shape):
-                squares.append(float(np.sum(shift**2)))
-                weights.append(power)
-    if not weights or sum(weights) <= 0:
+    squares = errors = weights = seen = structure = 0.0
+    drift, speeds, heaviness = [], [], []
+    for first, second, _ in pairs:
+        flow, scale = _binned_flow(first, second)
+        weight = flow.believed
+        squares += scale**2 * float(np.sum(weight * np.sum(flow.shift_px**2, axis=0)))
+        errors += scale**2 * float(np.sum(weight * flow.error_px**2))
+        weights, structure = weights + float(weight.sum()), structure + float(flow.weight.sum())
+        speeds.append(scale * np.hypot(*flow.shift_px).ravel())
+        heaviness.append(weight.ravel())
+        total = max(float(weight.sum()), np.finfo(float).tiny)
+        drift.append((scale * np.sum(flow.shift_px * weight, axis=(1, 2)) / total).tolist())
+    if weights <= 0 or structure <= 0:
         return None
-    return float(np.sqrt(np.average(squares, weights=weights)))
+    seen = weights / structure
+    error = _SHARED_ERROR * math.sqrt(errors / weights)
+    between = math.sqrt(max(squares / weights - error**2, 0.0))
+    fastest = _weighted_quantile(np.concatenate(speeds), np.concatenate(heaviness), 0.95)
+    waits = float(np.mean([wait for *_, wait in pairs]))
+    return {
+        "between_px": between,
+        "error_px": error,
+        "drift_px": drift,
+        "in_acquisition_px": between * duration_s / waits,
+        "per_frame_px": between * interval_s / waits,
+        "per_frame_95_px": math.sqrt(max(fastest**2 - error**2, 0.0)) * interval_s / waits,
+        "seen": seen,
+    }
 
 
-def window_shift(first: Image, second: Image) -> tuple[NDArray[np.float64], float, float]:
-    """Shift (y, x) in pixels that takes ``first`` to ``second``, the correlation there, and the power of both.
+def shake(blocks: Image, noise_std: float | None) -> float | None:
+    """Unsteady shift of the whole field between consecutive frames, rms, camera pixels.
 
-    The cross-correlation under a Hann window, its peak refined by a parabola, twice: the second time with the
-    window of the second image moved along, because a window that stays pulls the shift towards zero.
+    What is common to all (a drift) is taken off. Within a block the pattern of the light changes too, which looks like
+    up to 0.4 pixels of shift: it is only the large ones that say something.
+
+    Args:
+        blocks: ``(block, frame, y, x)``, frames of a block one after another.
+        noise_std: of a frame, counts.
+
+    Returns:
+        ``None`` where a block has one frame, and where noise alone would shift frames as much.
     """
-    shift = np.zeros(2)
-    correlation = power = 0.0
-    for _ in range(4):
-        a, b = _windowed(first, -shift / 2), _windowed(second, shift / 2)
-        power = float(np.sqrt(np.vdot(a, a) * np.vdot(b, b)))
-        if power <= 0:
-            return np.zeros(2), 0.0, 0.0
-        cross = scipy.fft.irfft2(scipy.fft.rfft2(a).conj() * scipy.fft.rfft2(b), s=a.shape)
-        peak = np.unravel_index(int(np.argmax(cross)), cross.shape)
-        correlation = float(cross[peak]) / power
-        step = np.array([_refined(cross, peak, axis) for axis in (0, 1)])
-        if np.allclose(step, shift, atol=1e-3):
-            break
-        shift = np.clip(step, -0.25 * np.array(a.shape), 0.25 * np.array(a.shape))
-    return shift, correlation, power
+    if blocks.shape[1] < 3 or noise_std is None:
+        return None
+    smooth = gaussian_filter(np.asarray(blocks, np.float64), (0, 0, _FRAME_SMOOTHING_PX, _FRAME_SMOOTHING_PX))
+    detail = smooth - gaussian_filter(smooth, (0, 0, BACKGROUND_PX, BACKGROUND_PX))
+    slopes = sum(float(np.mean(np.sum(g**2, axis=(-2, -1)))) for g in np.gradient(detail, axis=(-2, -1)))
+    chance = math.sqrt(8 * noise_std**2 / max(slopes, np.finfo(float).tiny))
+    shifts = np.array([window_shift(a, b)[0] for block in detail for a, b in pairwise(block)])
+    unsteady = float(np.sqrt(np.mean(np.sum((shifts - np.median(shifts, axis=0)) ** 2, axis=1))))
+    return unsteady if unsteady > 4 * chance else None
 
 
-def _windowed(image: Image, centre: NDArray[np.float64]) -> Image:
-    """The image without its mean under a Hann window whose centre is moved by ``centre`` pixels."""
-    window = np.ones(image.shape)
-    for axis, (n, c) in enumerate(zip(image.shape, centre, strict=True)):
-        u = np.clip((np.arange(n) - (n - 1) / 2 - c) / n, -0.5, 0.5)
-        window *= np.expand_dims(np.cos(np.pi * u) ** 2, 1 - axis)
-    return (image - np.sum(image * window) / np.sum(window)) * window
+def _binned_flow(first: Image, second: Image) -> tuple[Any, int]:
+    """The flow between both, of images binned to at most :data:`LARGEST_SIDE`, and the size of a bin."""
+    bin_px = -(-max(first.shape) // LARGEST_SIDE)
+    small = [_binned(np.asarray(image, np.float64), bin_px) for image in (first, second)]
+    return flow_between(small[0], small[1]), bin_px
 
 
-def _refined(cross: Image, peak: tuple[np.intp, ...], axis: int) -> float:
-    """Position of the peak along one axis, by a parabola through three samples, signed."""
-    n = cross.shape[axis]
-    line = [float(cross[tuple(np.add(peak, _unit(axis, d)) % cross.shape)]) for d in (-1, 0, 1)]
-    curvature = line[0] - 2 * line[1] + line[2]
-    offset = 0.5 * (line[0] - line[2]) / curvature if curvature < 0 else 0.0
-    at = float(peak[axis])
-    return (at - n if at > n // 2 else at) + offset
+def _binned(image: Image, size: int) -> Image:
+    rows, columns = (n // size for n in image.shape)
+    cut = image[: rows * size, : columns * size]
+    return np.asarray(cut.reshape(rows, size, columns, size).mean(axis=(1, 3)))
 
 
-def _unit(axis: int, step: int) -> tuple[int, int]:
-    return (step, 0) if axis == 0 else (0, step)
-
-
-def _windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Half-overlapping windows that cover the field (at most about 8 per side; a small field is one window)."""
-    starts = []
-    for n in shape:
-        side = min(n, max(TILE_PX, -(-n // 5)))
-        count = max(1, round(2 * n / side) - 1)
-        starts.append([(int(s), side) for s in np.linspace(0, n - side, count)])
-    return [(slice(y, y + h), slice(x, x + w)) for y, h in starts[0] for x, w in starts[1]]
+def _weighted_quantile(values: Image, weights: Image, share: float) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, share * total[-1])])

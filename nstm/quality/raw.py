@@ -1,4 +1,4 @@
-"""Checks of raw frames that need no knowledge of the modality: what no reconstruction can repair.
+"""Checks of the counts of raw frames: what no reconstruction can repair.
 
 Thresholds are named here. Frames are counted from 0 in the order of the raw store (frame axes flattened,
 the last one fastest).
@@ -6,13 +6,12 @@ the last one fastest).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nstm.optics.noise import noise_variance
-from nstm.quality.motion import motion_between
 from nstm.quality.reasons import Reason, counted, reason, status_of
 from nstm.settings import Camera
 
@@ -32,49 +31,48 @@ SNR_WARN, SNR_FAIL = 0.5, 0.05
 BLEACHING_WARN = 0.5
 
 
-def check_acquisition(
-    frames: np.ndarray,
-    *,
-    index: int,
-    alike: Callable[[np.ndarray], np.ndarray],
-    pixel_um: float,
-    passband: float,
-    camera: Camera,
-    counts: bool = True,
-) -> dict[str, Any]:
-    """Figures and verdict of one acquisition.
+def check_counts(
+    frames: np.ndarray, *, index: int, pixel_um: float, passband: float, camera: Camera, counts: bool = True
+) -> tuple[dict[str, Any], list[Reason]]:
+    """Figures and reasons that need nothing but the counts.
 
     Args:
         frames: ``(*frame_axes, z, y, x)``, counts as recorded.
         index: number of the acquisition.
-        alike: gives the images ``(n, y, x)`` of ``frames`` that differ by the sample's motion only.
         pixel_um: camera pixel in the sample, um.
         passband: highest lateral frequency of a frame, cycles/um.
         camera: offset and saturation.
         counts: whether frames are counts; contrast about zero has no level of light.
 
     Returns:
-        The entry of ``quality.json``: ``index, status, reasons, mean`` (counts above the offset),
-        ``saturated_fraction, nan_fraction, dead_frames, intensity_by_frame`` (relative to the median frame),
-        ``noise_std`` (counts; None where the camera does not sample beyond the passband),
-        ``signal_to_noise, motion_px`` (rms, camera pixels; None where it cannot be measured).
+        ``index, mean`` (counts above the offset), ``saturated_fraction, nan_fraction, dead_frames,
+        intensity_by_frame`` (relative to the median frame), ``noise_std`` (counts; None where the camera does not
+        sample beyond the passband), ``signal_to_noise``; and what is wrong. With NaN or a dead frame nothing else is
+        measured.
     """
     flat = frames.reshape(-1, *frames.shape[-3:])
-    reasons: list[Reason] = []
-    nan = float(np.mean(~np.isfinite(frames))) if frames.dtype.kind == "f" else 0.0
-    dead = _dead(flat)
     levels = _levels(flat, camera.offset)
     entry: dict[str, Any] = {
         "index": index,
         "mean": float(np.mean(levels)),
         "saturated_fraction": _saturated(frames, camera),
-        "nan_fraction": nan,
-        "dead_frames": dead,
+        "nan_fraction": float(np.mean(~np.isfinite(frames))) if frames.dtype.kind == "f" else 0.0,
+        "dead_frames": _dead(flat),
         "intensity_by_frame": _relative(levels) if counts else [None] * len(levels),
         "noise_std": None,
         "signal_to_noise": None,
-        "motion_px": None,
     }
+    reasons = _damage(entry["nan_fraction"], entry["dead_frames"])
+    if not reasons:
+        reasons = _light(levels, camera) if counts else []
+        reasons += _counts(frames, flat, entry["saturated_fraction"], camera)
+        entry["noise_std"], entry["signal_to_noise"] = _noise(flat, pixel_um, passband)
+        reasons += _signal(entry["signal_to_noise"])
+    return entry, reasons
+
+
+def _damage(nan: float, dead: Sequence[int]) -> list[Reason]:
+    reasons: list[Reason] = []
     if nan:
         reasons.append(
             reason(
@@ -93,14 +91,7 @@ def check_acquisition(
                 "fire, or the file is incomplete; leave this acquisition out or export it again",
             )
         )
-    if not reasons:  # the rest needs real numbers in every frame
-        reasons += _light(levels, camera) if counts else []
-        reasons += _counts(frames, flat, entry["saturated_fraction"], camera)
-        entry["noise_std"], entry["signal_to_noise"] = _noise(flat, pixel_um, passband)
-        reasons += _signal(entry["signal_to_noise"])
-        comparable = alike(frames)
-        entry["motion_px"] = motion_between(comparable) if len(comparable) > 1 else None
-    return {"index": index, "status": status_of(reasons), "reasons": reasons, **entry}
+    return reasons
 
 
 def check_sample(acquisitions: Sequence[Mapping[str, Any]]) -> tuple[str, list[Reason]]:
@@ -141,12 +132,6 @@ def check_sample(acquisitions: Sequence[Mapping[str, Any]]) -> tuple[str, list[R
             )
         )
     return status_of(reasons), reasons
-
-
-def motion_summary(acquisitions: Sequence[Mapping[str, Any]]) -> float | None:
-    """Median over usable acquisitions of the motion between consecutive blocks, camera pixels rms."""
-    known = [a["motion_px"] for a in acquisitions if a["motion_px"] is not None]
-    return float(np.median(known)) if known else None
 
 
 def _dead(flat: np.ndarray) -> list[int]:

@@ -113,6 +113,19 @@ class Baseline:
     channels: tuple[Channel, ...] | None = None
 
 
+@dataclass(frozen=True)
+class FrameFigure:
+    """A figure of raw frames that needs knowledge of the modality: ``values`` has one number for every block.
+
+    Below ``least`` it is a warning, whose last words are ``advice``; ``None`` where it cannot be told.
+    """
+
+    label: str
+    values: list[float | None]
+    least: float
+    advice: str
+
+
 class ImagingSystem(abc.ABC):
     """A modality. A new one is one class in one file, registered by name, entry point or path."""
 
@@ -182,6 +195,10 @@ class ImagingSystem(abc.ABC):
             order=order,
         )
         return times, "computed" if known else "assumed"
+
+    def frame_figures(self, frames: np.ndarray, pixel_um: float) -> list[FrameFigure]:
+        """Checks of the frames ``(*frame_axes, z, y, x)`` (counts, offset removed) before anything is estimated."""
+        return []
 
     def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
         """What the frames ``(*frame_axes, z, y, x)`` (counts, offset removed) tell of the illumination."""

@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 from PIL import Image
@@ -24,8 +24,9 @@ from nstm.visual.tables import NONE, fixed, listing, mapping, method_mean, numbe
 from nstm.visual.text import time_labels
 
 #: Limits of what is embedded for a sample, bytes before base64: 50 samples stay below 40 MB.
-MOVIE_BYTES = 400_000
-STILL_BYTES = 180_000
+MOVIE_BYTES = 360_000
+STILL_BYTES = 150_000
+QUALITY_BYTES = 70_000
 
 #: Stages that carry a verdict: file name, what the page calls it.
 STAGES = {
@@ -59,6 +60,7 @@ class Evidence:
         stores: ``nstm`` attributes of its time-lapse stores by product.
         movie: the movie file, or ``None``.
         still: the still picture, or ``None``.
+        quality: the figure of the raw-data checks, or ``None``.
     """
 
     row: Mapping[str, Any]
@@ -67,6 +69,7 @@ class Evidence:
     stores: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     movie: Path | None = None
     still: Path | None = None
+    quality: Path | None = None
 
 
 def render(title: str, samples: Sequence[Evidence], page_folder: Path, version: str = "") -> str:
@@ -117,7 +120,9 @@ def sample_view(index: int, evidence: Evidence, page_folder: Path) -> dict[str, 
         "psnr": psnr_pair(metrics),
         "seconds": tables.duration_text(mapping(metrics).get("seconds")),
         "costs": costs(metrics),
-        "still": still_view(evidence),
+        "still": picture_view(evidence, "still", STILL_BYTES),
+        "quality_picture": picture_view(evidence, "quality", QUALITY_BYTES),
+        "motion": tables.motion_text(found.get("quality")),
         "movie": movie_view(evidence, page_folder),
         "missing": missing_text(evidence),
         "verdict": _VERDICT.get(trust["state"], ""),
@@ -212,7 +217,11 @@ def missing_text(evidence: Evidence) -> list[str]:
     for name, path in {"movie": evidence.movie, "still picture": evidence.still}.items():
         if path is None:
             why.setdefault(not_made(evidence, name), []).append(name)
-    for name, key in {"still picture": "still", "figures": "metrics"}.items():
+    for name, key in {
+        "still picture": "still picture",
+        "picture of the raw data": "quality picture",
+        "figures": "metrics",
+    }.items():
         if key in evidence.problems:
             why.setdefault(one_line(evidence.problems[key], 600), []).append(name)
         elif key == "metrics" and key not in evidence.found:
@@ -304,19 +313,20 @@ def gap_texts(evidence: Evidence) -> list[str]:
     return out[:20]
 
 
-def still_view(evidence: Evidence) -> str | None:
-    """The still picture as a data URI, or ``None``."""
-    if evidence.still is None:
+def picture_view(evidence: Evidence, name: Literal["still", "quality"], most_bytes: int) -> str | None:
+    """A picture of a sample as a data URI, or ``None``."""
+    path: Path | None = getattr(evidence, name)
+    if path is None:
         return None
     try:
-        kind, data = embedded_picture(evidence.still)
+        kind, data = embedded_picture(path, most_bytes)
     except (OSError, ValueError) as error:
-        evidence.problems["still"] = str(error)
+        evidence.problems[f"{name} picture"] = str(error)
         return None
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def embedded_picture(path: Path, most_bytes: int = STILL_BYTES) -> tuple[str, bytes]:
+def embedded_picture(path: Path, most_bytes: int) -> tuple[str, bytes]:
     """(format, bytes) of a picture: itself where small enough, else a JPEG that is.
 
     Raises:

@@ -234,6 +234,7 @@ def quality_table(quality: Any) -> Table | None:
     blocks, note = cut([mapping(b) for b in listing(mapping(quality).get("acquisitions"))])
     if not blocks:
         return None
+    labels = list(dict.fromkeys(str(label) for b in blocks for label in mapping(b.get("figures"))))
     rows = [
         [
             acquisition_name(b, i),
@@ -244,6 +245,9 @@ def quality_table(quality: Any) -> Table | None:
             ", ".join(one_line(str(f), 20) for f in list(flat(b.get("dead_frames")))[:20]) or "none",
             short(b.get("noise_std")),
             short(b.get("signal_to_noise")),
+            percent(mapping(b.get("light")).get("within_blocks")),
+            percent(mapping(b.get("light")).get("between_blocks")),
+            *(spread(mapping(b.get("figures")).get(label)) for label in labels),
             spread(b.get("motion_px")),
             reason_text(b),
         ]
@@ -251,9 +255,15 @@ def quality_table(quality: Any) -> Table | None:
     ]
     head = [
         "acquisition", "state", "mean (counts)", "saturated", "NaN", "dead frames", "noise (counts)", "signal / noise",
-        "motion (px)", "reasons",
+        "steps of light, frames", "blocks", *(one_line(label, 60) for label in labels), "motion (px)", "reasons",
     ]  # fmt: skip
-    return without_empty_words(Table("Raw-data checks", head, rows, [r[1] for r in rows], note, wordy=9))
+    words = len(head) - 1
+    return without_empty_words(Table("Raw-data checks", head, rows, [r[1] for r in rows], note, wordy=words))
+
+
+def motion_text(quality: Any) -> str:
+    """What the motion score says."""
+    return one_line(str(mapping(mapping(quality).get("motion")).get("message") or ""), 400)
 
 
 def percent(value: Any) -> str:

@@ -85,6 +85,9 @@ def test_another_sample_as_reference_stands_still(tmp_path):
 
 def test_moving_window_is_labelled():
     assert "mixes 3 orientations" in window_footnote("conventional", {"window": 3})
+    spans = {"window": 3, "window_span_s": [None, 0.213, 0.2]}
+    assert window_footnote("x", spans).endswith("3 orientations over 0.21 s, does not raise time resolution")
+    assert " over " not in window_footnote("x", spans | {"provenance": {"time_origin": "assumed"}})
     assert "does not raise time resolution" in window_footnote("conventional", {})
     assert "mixes 4 illuminations" in window_footnote("x", {"window": 4, "block_name": "illumination", "label": ""})
     assert window_footnote("widefield", {"window": 1, "label": "widefield"}) == ""

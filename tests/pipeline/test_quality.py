@@ -38,10 +38,14 @@ def store(path, recording, frames):
 def test_good_sample(tmp_path, recording):
     run_quality(PARAMS, store(tmp_path / "raw.ome.zarr", recording, recording.frames), tmp_path / "quality.json")
     quality = read_json(tmp_path / "quality.json")
-    assert (quality["schema"], quality["sample"], quality["status"]) == (1, "cell", "pass")
+    assert (quality["schema"], quality["sample"], quality["status"]) == (2, "cell", "pass")
     assert [a["index"] for a in quality["acquisitions"]] == [0, 1]
     # 1 um/s for the 73 ms from orientation to orientation
-    assert quality["motion_px"] == pytest.approx(0.072 / 0.065, rel=0.15)
+    np.testing.assert_allclose([a["motion_px"] for a in quality["acquisitions"]], 0.072 / 0.065, rtol=0.05)
+    assert quality["motion"]["verdict"] == "worth"
+    # 170 ms from the first frame to the last; times of frames are 21 and 31 ms apart
+    assert quality["motion"]["in_acquisition_px"] == pytest.approx(0.187 / 0.065, rel=0.07)
+    assert quality["motion"]["per_exposure_px"] is None  # no exposure is stated
 
 
 def test_a_bad_acquisition_is_left_out_and_the_sample_goes_on(tmp_path, recording):

@@ -266,7 +266,7 @@ def test_same_page_again(tmp_path):
 def test_pictures_and_movies_are_bounded(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (1400, 1600, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "big.png")
-    kind, data = embedded_picture(tmp_path / "big.png")
+    kind, data = embedded_picture(tmp_path / "big.png", STILL_BYTES)
     assert kind == "jpeg"
     assert len(data) <= STILL_BYTES
     folder = full(tmp_path / "good")

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, shift
+from scipy.ndimage import gaussian_filter
 
-from nstm.quality.motion import motion_between, window_shift
-from nstm.quality.raw import check_acquisition, check_sample, motion_summary
+from nstm.quality.raw import check_counts, check_sample
+from nstm.quality.reasons import status_of
 from nstm.settings import Camera
 
 SHAPE = (3, 3, 1, 96, 96)
@@ -26,13 +26,13 @@ def good(seed=0, photons=100.0, read=2.0):
 def check(frames, camera=None, **changes):
     arguments = {
         "index": 4,
-        "alike": lambda frames: frames.mean(axis=(1, 2), dtype=np.float64),
         "pixel_um": PIXEL,
         "passband": PASSBAND,
         "camera": camera or Camera(offset=100),
         **changes,
     }
-    return check_acquisition(frames, **arguments)
+    entry, reasons = check_counts(frames, **arguments)
+    return entry | {"status": status_of(reasons), "reasons": reasons}
 
 
 def codes(entry):
@@ -47,7 +47,6 @@ def test_good_frames_pass_with_true_figures():
     assert entry["mean"] == pytest.approx(clean.mean(), rel=0.01)
     assert entry["noise_std"] == pytest.approx(np.sqrt(clean.mean() + 4), rel=0.03)
     assert entry["signal_to_noise"] == pytest.approx(clean.std() / entry["noise_std"], rel=0.1)
-    assert entry["motion_px"] < 0.1
     assert entry["intensity_by_frame"] == pytest.approx([1] * 9, abs=0.02)
     assert (entry["nan_fraction"], entry["saturated_fraction"], entry["dead_frames"]) == (0, 0, [])
 
@@ -155,35 +154,3 @@ def test_sample_collects_warnings_and_sees_bleaching():
     warned = {**bright, "reasons": [{"severity": "warn", "code": "x", "message": "why"}], "status": "warn"}
     _, reasons = check_sample([warned, {**warned, "index": 1}])
     assert [r["message"] for r in reasons] == ["acquisition(s) 0, 1, the first: why"]
-
-
-@pytest.mark.parametrize("moved", [(0.0, 0.4), (1.3, -2.6), (-5.0, 3.0)])
-def test_window_shift(moved):
-    large = scene(3, (128, 128))
-    first = large[32:80, 32:80]
-    second = shift(large, moved, order=5)[32:80, 32:80]
-    found, correlation, _ = window_shift(first, second)
-    np.testing.assert_allclose(found, moved, atol=0.1)
-    assert correlation > 0.9
-
-
-def test_motion_is_found_even_without_net_shift():
-    images = np.stack([shift(scene(4), (0, s * 1.5), order=5) for s in (0, 1, 0)])
-    assert motion_between(images[:, 4:-4, 4:-4]) == pytest.approx(1.5, rel=0.1)
-    assert motion_between(np.random.default_rng(0).standard_normal((3, 96, 96))) is None
-    assert motion_between(np.ones((3, 96, 96))) is None
-
-
-def test_motion_summary_is_the_median_of_what_is_known():
-    assert motion_summary([{"motion_px": 1.0}, {"motion_px": None}, {"motion_px": 3.0}]) == 2.0
-    assert motion_summary([{"motion_px": None}]) is None
-
-
-def test_real_recordings_are_not_refused(shared_data):
-    import tifffile
-
-    frames = tifffile.imread(shared_data / "sim" / "er_timelapse_tirf" / "ER_1.tif").reshape(3, 3, 3, 1, 112, 512)
-    for index in range(3):
-        entry = check(frames[index], index=index, passband=2 * 1.49 / 0.525)
-        assert entry["status"] == "pass"
-        assert entry["motion_px"] < 0.3

@@ -55,12 +55,13 @@ rule convert:
 
 
 rule quality:
-    """Check the raw frames: saturation, dead or damaged frames, bleaching, noise."""
+    """Check the raw frames: saturation, damage, light, noise, stripes, blur, modulation, motion."""
     input:
         raw=RAW,
         of_system=system_files,
     output:
         QUALITY,
+        QUALITY_PICTURE,
     log:
         f"{LOGS}/quality.log",
     benchmark:
