@@ -1,6 +1,6 @@
 """How often the motion score of the raw-data checks is right, on simulated recordings. A table, and JSON on request.
 
-python benchmarks/prospect.py [--json OUT]
+python benchmarks/prospect.py [--first-seed N] [--json OUT]
 
 The score is right where it says what is true of the recording: ``lost`` or ``hard`` where a twentieth of the structure
 moves by more than 4 or 2 camera pixels between some neighbouring frames, else ``still`` where the conventional result
@@ -80,10 +80,10 @@ class Case:
         return simulate_sim(points, motion, m, 1, self.seed, np.array([m.times(1).mean()]))
 
 
-def cases() -> Iterator[Case]:
-    """All recordings."""
+def cases(first_seed: int) -> Iterator[Case]:
+    """All recordings; the limits of the score were set on those from seed 0."""
     twice = [(motion, amount) for motion, amounts in AMOUNTS.items() for amount in amounts for _ in range(2)]
-    return (Case(motion, amount, seed) for seed, (motion, amount) in enumerate(twice))
+    return (Case(motion, amount, seed) for seed, (motion, amount) in enumerate(twice, first_seed))
 
 
 def conventional_db(recording: SimRecording) -> float:
@@ -133,9 +133,10 @@ def scored(recording: SimRecording, fastest: float, loss: float) -> dict[str, An
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--first-seed", type=int, default=0)
     chosen = parser.parse_args()
     rows = []
-    for case in cases():
+    for case in cases(chosen.first_seed):
         rows.append(judged(case))
         print(f"{case.motion:12} {case.amount:5g} {rows[-1]}", flush=True)
     print(Counter((r["true"], r["said"]) for r in rows))

@@ -74,7 +74,7 @@ def shake(blocks: Image, noise_std: float | None) -> float | None:
     """Unsteady shift of the whole field between consecutive frames, rms, camera pixels.
 
     What is common to all (a drift) is taken off. Within a block the pattern of the light changes too, which looks like
-    up to 0.4 pixels of shift: it is only the large ones that say something.
+    up to 0.9 pixels of shift: only the large ones say something.
 
     Args:
         blocks: ``(block, frame, y, x)``, frames of a block one after another.

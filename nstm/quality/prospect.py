@@ -24,7 +24,7 @@ STILL_DB = 1.0
 #: Displacement of a twentieth of the structure from frame to frame, camera pixels: some are lost; nothing is reliable.
 HARD_PX, LOST_PX = 2.0, 4.0
 #: Unsteady shifts from frame to frame that are no effect of the pattern, camera pixels.
-SHAKE_PX = 0.6
+SHAKE_PX = 1.0
 #: Share of the structure that must be found again from image to image.
 SEEN = 0.5
 #: Displacement between images below which it may be a difference of the patterns, camera pixels.
@@ -32,7 +32,7 @@ SURE_PX = 0.12
 #: Spread (standard deviation of the places) of a steady motion per length, and of a shake per rms step.
 _STEADY, _SHAKEN = 0.3, 0.85
 #: Of the expected loss, and the signal over noise above which other errors than noise limit the result.
-_LOSS, _MOST_SNR = 0.75, 50.0
+_LOSS, _MOST_SNR = 0.85, 50.0
 
 _ADVICE: Mapping[str, str] = {
     "still": "a conventional reconstruction is as good",
