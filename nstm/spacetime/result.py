@@ -194,8 +194,11 @@ class Fit:
             slopes.append(self.scale * np.asarray(there - back))
         window = max(slopes[0].shape[-2:]) / renderer.motion.cells / 2
         fitted = self._slope_of_fitted_noise(self.noise_variance)
+        # what the model cannot explain hides a displacement no less than noise does
+        left = np.mean(self.residual**2, axis=tuple(range(1, self.residual.ndim)))
+        unexplained = np.maximum(self.noise_variance, left)
         planes = [
-            determined(y, x, self.noise_variance, window, DETERMINED_PX, fitted)
+            determined(y, x, unexplained, window, DETERMINED_PX, fitted)
             for y, x in zip(np.moveaxis(slopes[0], 1, 0), np.moveaxis(slopes[1], 1, 0), strict=True)
         ]
         known = np.stack(planes)

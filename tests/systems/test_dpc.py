@@ -290,17 +290,38 @@ def test_the_published_swirl_is_recovered(shared_cases, model):
         assert np.std(found[:, 0]) < 0.02
 
 
-def test_real_cells_delay_the_light(shared_data):
-    """Half rings, split along y and then x, given by the waves that they send: cells are denser than what is around."""
-    folder = shared_data / "dpc" / "cells_20x"
-    window = np.s_[1100:1612, 1450:1962]
-    frames = np.stack([tifffile.imread(folder / f"r{i}.tif")[window] for i in (1, 2, 3, 4)])[:, None]
+def real_cells(folder, corner, side, step_px=(0, 0)):
+    """Frames of real cells at rest and their system; the window moves so that the cells move by ``step_px`` a frame."""
     optics = {"na": 0.5, "illumination_na": 0.5, "inner_na": 0.45, "emission_wavelength_um": 0.523, "pixel_um": 0.12}
     light = {"rotations_deg": [180, 0, 90, 270], "source_coordinates": "wave"}
     system = Dpc(settings(optics=optics, illumination=light, background={"method": "lowpass"}))
-    found = system.calibrate(frames.astype(np.float32), 0.12)
+    frames = []
+    for i in range(4):
+        y, x = np.array(corner) - i * np.array(step_px)
+        frames.append(tifffile.imread(folder / "dpc" / "cells_20x" / f"r{i + 1}.tif")[y : y + side, x : x + side])
+    return system, np.stack(frames)[:, None].astype(np.float32)
+
+
+@pytest.mark.parametrize("step_px", [(0, 0), (0, 2)])
+def test_real_cells_at_rest_and_shifted(shared_data, step_px):
+    """Thick cells, so strong priors (docs/dpc.md); 6 pixels in all."""
+    system, frames = real_cells(shared_data, (1440, 1450), 192, step_px)
+    grids = {"scene_rate": 3e-2, "motion_rate": 1e-3, "motion_smoothness": 200, "motion_steadiness": 200}
+    fitted = Reconstruction.model_validate({"steps": 300, "starts": 1, "multigrid": grids})
+    fit = nstm.reconstruct(system, frames, TIMES, fitted, pixel_um=0.12)
+    motion = fit.motion(TIMES.ravel())[1:, :, 0] / 0.12
+    error = np.linalg.norm(motion - np.reshape(step_px, (2, 1, 1)), axis=1)
+    known = np.isfinite(error)
+    assert 0.2 < known.mean() < 0.8, "the medium beside the cells tells nothing"
+    assert np.percentile(error[known], 95) < (0.3 if step_px == (0, 0) else 0.2)
+
+
+def test_real_cells_delay_the_light(shared_data):
+    """Half rings, split along y and then x, given by the waves that they send: cells are denser than what is around."""
+    system, frames = real_cells(shared_data, (1100, 1450), 512)
+    found = system.calibrate(frames, 0.12)
     assert found["order"] == [0, 1, 2, 3]
     assert codes(found) == {"not_weak"}
-    phase = system.baselines["conventional"].reconstruct(frames.astype(np.float32), [], 0.12, Conventional())[1, 0]
+    phase = system.baselines["conventional"].reconstruct(frames, [], 0.12, Conventional())[1, 0]
     cell, beside = phase[260:340, 240:340], phase[20:100, 420:500]
     assert np.median(cell) > np.median(beside) + 1
