@@ -339,7 +339,7 @@ def main() -> None:
             seeds, side = (2, 96) if stack else (chosen.draws, 256)
             found = [processes.submit(run_draw, family, seed, side).result() for seed in range(seeds)]
             results["families"][family] = family_figures(found)
-    print(family_table(results["families"]))
+            print(family_table({family: results["families"][family]}), flush=True)
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(results, indent=1) + "\n")
 

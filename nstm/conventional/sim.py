@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -151,10 +151,14 @@ class Wiener:
         levels = np.array([np.mean(c["intensity"][a]) for a, c in enumerate(calibrations)])
         # shot noise: an orientation with less light is noisier once its frames are brought to the same scale
         self.weights = levels / levels.mean() / angles
+        lens = self.lens
         for a, calibration in enumerate(calibrations):
             phases = np.array(calibration["phases"][a])
             k, modulation = np.array(calibration["pattern_vectors"][a]), calibration["modulation"][a]
-            whole = self.lens.otf(self.axial.depth, orders, float(np.hypot(*k)))
+            tilted = (
+                replace(lens, axial_phase_rad=calibration["axial_phase"][a]) if "axial_phase" in calibration else lens
+            )
+            whole = tilted.otf(self.axial.depth, orders, float(np.hypot(*k)))
             tables = whole.at_planes(self.axial.indices)
             matrix = separation_matrix(phases, np.array(calibration["intensity"][a]), orders)
             self.separation.append(np.concatenate([matrix.real, matrix.imag[1:]]).astype(np.float32))

@@ -78,6 +78,9 @@ def consensus(calibrations: Sequence[Calibration]) -> dict[str, Any]:
             out[key][angle] = [float(v) for v in np.median([c[key][angle] for c in good], axis=0)]
         for key in ("peak_strength", "vector_error"):
             out[key][angle] = float(np.median([c[key][angle] for c in good]))
+        if "axial_phase" in first:  # half a turn is none
+            double = np.mean([np.exp(2j * c["axial_phase"][angle]) for c in good])
+            out["axial_phase"][angle] = float(0.5 * np.angle(double))
         out["phases_fitted"][angle] = any(c["phases_fitted"][angle] for c in good)
         out["phase_spread_rad"].append(float(spread.max()))
         weak = sum(c["angle_status"][angle] == "warn" for c in good)
@@ -121,6 +124,8 @@ def with_consensus(calibration: Calibration, agreed: Calibration) -> dict[str, A
             out["phases"][angle] = _at_origin(_centre_phase(calibration, angle), np.array(k), calibration["field_um"])
             continue
         out["phases"][angle] = list(agreed["phases"][angle])
+        if "axial_phase" in agreed:
+            out["axial_phase"][angle] = agreed["axial_phase"][angle]
         out["intensity"][angle] = list(agreed["intensity"][angle])
         spread = agreed["phase_spread_rad"][angle]
         usable = spread <= PHASE_SPREAD_RAD

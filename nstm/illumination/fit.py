@@ -235,7 +235,9 @@ class Orientation:
         shares = [np.sum(np.abs(transfer) ** 2 * shared.weight) for transfer in (shared.there, shared.here)]
         radius = self.detection.radius(order * k)[shared.at]
         signal = on_rings(radius, self.rings, self.power) * np.abs(shared.here) ** 2 * shared.weight
-        ends = float(np.sum(signal * self.detection.ends(order, order * k, shared.at)) / max(np.sum(signal), 1e-30))
+        ends = (
+            float(np.average(self.detection.ends(order, order * k, shared.at), weights=signal)) if signal.any() else 1.0
+        )
         return Overlap((samples.conj() @ samples.T).astype(complex), np.kron(np.diag(shares), self.noise), ends)
 
     def fit(self, k: np.ndarray, refine: bool = True, fit_phases: bool = True) -> OrientationFit:

@@ -27,6 +27,7 @@ class Lens:
     excitation_wavelength_um: float | None = None
     z_step_um: float | None = None
     measured: MeasuredOtf | None = None  # takes the place of the theory
+    axial_phase_rad: float = 0.0  # of order 1 of three beams in the focal plane; a measurement holds its own
 
     @property
     def cutoff(self) -> float:
@@ -64,7 +65,7 @@ class Lens:
             except ValueError as error:
                 raise DataError(f"{error}: check optics.excitation_wavelength_um, optics.index and beams") from None
         lens = {"na": self.na, "index": index, "wavelength_um": self.emission_wavelength_um}
-        return volume_otf(orders, planes, z_step_um, axial=axial, **lens)
+        return volume_otf(orders, planes, z_step_um, axial=axial, axial_phase_rad=self.axial_phase_rad, **lens)
 
     def _known(self, name: str) -> float:
         value = getattr(self, name)

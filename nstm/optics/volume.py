@@ -40,12 +40,14 @@ def volume_otf(
     index: float,
     wavelength_um: float,
     axial: float = 0.0,
+    axial_phase_rad: float = 0.0,
 ) -> RadialOtf:
     """Tables of an aberration-free objective for order 0 to ``orders``; of three beams order 1 has the axial pattern.
 
     Scalar high-NA pupil with the sine condition: ``h(z) = |F^-1 P a exp(2 pi i z kz)|^2``,
     ``kz = sqrt((n/lambda)^2 - f^2)``, ``a = cos(theta)^(-1/2)``; an axial pattern that rests in
-    the focal plane makes it ``FFT_z(h cos(2 pi axial z))`` (Gustafsson 2008).
+    the focal plane makes it ``FFT_z(h cos(2 pi axial z - phase))`` (Gustafsson 2008): light from ``z`` above the focus
+    is seen ``z`` below it.
 
     Args:
         orders: 1 (two beams) or 2 (three beams).
@@ -55,26 +57,32 @@ def volume_otf(
         index: refractive index of the immersion.
         wavelength_um: emission wavelength (vacuum), um.
         axial: axial frequency of the pattern, cycles/um, used where ``orders`` is 2.
+        axial_phase_rad: its phase in the focal plane.
 
     Returns:
-        Real tables: the point spread function is symmetric in z.
+        Tables, real without an axial phase: the point spread function is symmetric in z.
     """
     lens = (planes, z_step_um, na, index, wavelength_um)
     plain, pitch = _axial_table(*lens, 0.0)
     tables = [plain] * (orders + 1)
     if orders == 2:
         tables[1], _ = _axial_table(*lens, axial)
-    return RadialOtf(np.stack(tables).astype(np.float32), pitch, cutoff(na, wavelength_um))
+    if orders == 2 and axial_phase_rad:
+        sine, _ = _axial_table(*lens, axial, quarter=True)
+        tables[1] = math.cos(axial_phase_rad) * tables[1] + math.sin(axial_phase_rad) * sine
+    stacked = np.stack(tables)
+    kind = np.complex64 if np.iscomplexobj(stacked) else np.float32
+    return RadialOtf(stacked.astype(kind), pitch, cutoff(na, wavelength_um))
 
 
 def _axial_table(
-    planes: int, z_step_um: float, na: float, index: float, wavelength_um: float, axial: float
+    planes: int, z_step_um: float, na: float, index: float, wavelength_um: float, axial: float, quarter: bool = False
 ) -> tuple[np.ndarray, float]:
-    """Transfer ``(kz, kr)`` and its pitch along ``kr``, cycles/um."""
+    """Transfer ``(kz, kr)`` and its pitch along ``kr``, cycles/um; ``quarter``: of a sine along z, not of a cosine."""
     spread, pitch = _spread(planes, z_step_um, na, index, wavelength_um)
-    z = np.fft.fftfreq(planes, 1 / planes) * z_step_um
-    table = fft(spread * np.cos(2 * np.pi * axial * z)[:, None], axis=0).real / spread[:, 0].sum()
-    return table, pitch
+    turn = 2 * np.pi * axial * np.fft.fftfreq(planes, 1 / planes) * z_step_um
+    table = fft(spread * (np.sin(turn) if quarter else np.cos(turn))[:, None], axis=0) / spread[:, 0].sum()
+    return (table if quarter else table.real), pitch
 
 
 @lru_cache(maxsize=8)

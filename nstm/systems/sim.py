@@ -305,7 +305,10 @@ class Sim(ImagingSystem):
         self, camera: tuple[int, int], depth: int, pixel_um: float, calibration: Calibration
     ) -> tuple[tuple[tuple[int, ...], ...], np.ndarray]:
         """Orders of the pattern that share a transfer function, and these functions ``(g, z, v, h)``."""
-        lens, beams = Lens(**self._lens(pixel_um)), self.settings.illumination.beams
+        # one transfer function serves all orientations; half a turn of the axial phase is none
+        double = np.mean(np.exp(2j * np.array(calibration.get("axial_phase", [0.0]))))
+        lens = Lens(**self._lens(pixel_um), axial_phase_rad=0.5 * float(np.angle(double)))
+        beams = self.settings.illumination.beams
         fy, fx = frequencies(camera, pixel_um)
         half = slice(camera[1] // 2 + 1)
         radius = np.hypot(fy, fx)[:, half]

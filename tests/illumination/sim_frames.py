@@ -83,10 +83,10 @@ def _defocused(shape, depth):
     return z, np.fft.fft2(spread) * pixel / spread[0].sum()
 
 
-def lit_stack(scene, vectors, phases, modulation, keep):
+def lit_stack(scene, vectors, phases, modulation, keep, axial_phase=0.0):
     """Noise-free planes ``keep`` (angle, phase, z, y, x) of a periodic scene (z, 2 y, 2 x) under three beams.
 
-    The pattern rests in the focal plane: order 1 varies along z as ``cos(2 pi kappa (z - focus))``.
+    The pattern rests in the focal plane: order 1 varies along z as ``cos(2 pi kappa (z - focus) + axial phase)``.
     """
     o, pitch = STACK_OPTICS, STACK_OPTICS["pixel_um"] / 2
     z, transfer = _defocused(scene.shape[1:], len(scene))
@@ -96,7 +96,7 @@ def lit_stack(scene, vectors, phases, modulation, keep):
         wave = o["index"] / o["excitation_wavelength_um"]
         kappa = wave - np.sqrt(wave**2 - k @ k)
         plain = np.fft.fft(transfer, axis=0)
-        striped = np.fft.fft(transfer * np.cos(2 * np.pi * kappa * z)[:, None, None], axis=0)
+        striped = np.fft.fft(transfer * np.cos(2 * np.pi * kappa * z - axial_phase)[:, None, None], axis=0)
         for phase in phases[a]:
             q = 2 * np.pi * (k[0] * y[:, None] + k[1] * x[None, :]) + phase
             flat = np.fft.fftn(scene * (1 + modulation[a][1] * np.cos(2 * q))) * plain

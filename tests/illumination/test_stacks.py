@@ -17,6 +17,10 @@ MODULATION = [[0.9, 0.6], [0.8, 0.5]]
 
 @pytest.fixture(scope="module")
 def stack():
+    return _stack(0.0)
+
+
+def _stack(axial_phase):
     """Eight planes, not square, of a sample three times as thick; two angles, uneven phases, 300 photons."""
     rng = np.random.default_rng(3)
     scene = np.zeros((24, 192, 224))
@@ -27,7 +31,7 @@ def stack():
         scene[tuple(line.T)] += 1
     k = vectors_at(2.35, [0.4, 1.9])
     phases = 2 * np.pi * np.arange(5) / 5 + rng.normal(0, 0.06, (2, 5)) + [[0.7], [-2.0]]
-    clean = lit_stack(scene, k, phases, MODULATION, slice(8, 16))
+    clean = lit_stack(scene, k, phases, MODULATION, slice(8, 16), axial_phase)
     clean *= 300 / np.quantile(clean, 0.999)
     truth = {"pattern_vectors": k, "phases": phases, "modulation": MODULATION, "intensity": np.ones((2, 5))}
     return rng.poisson(np.maximum(clean, 0)).astype(np.float32), truth, scene[8:16]
@@ -57,6 +61,18 @@ def test_reconstruction_with_found_parameters_is_that_with_true_ones(stack):
     wide = np.corrcoef(widefield(frames).mean(axis=0)[1:-1].ravel(), scene[1:-1].ravel())[0, 1]
     assert sharp["found"] > sharp["true"] - 0.01
     assert sharp["true"] > 1.5 * wide
+
+
+def test_an_axial_phase_is_found_and_taken_into_account():
+    frames, _, scene = _stack(0.8)
+    found = estimate(frames, beams=3, **STACK_OPTICS)
+    np.testing.assert_allclose(found["axial_phase"], 0.8, atol=0.15)
+    np.testing.assert_allclose(found["modulation"], MODULATION, rtol=0.08)
+    sharp = {}
+    for name, phase in (("found", found["axial_phase"]), ("none", [0.0, 0.0])):
+        image = reconstruct(frames, [{**found, "axial_phase": phase}] * 2, **STACK_OPTICS)
+        sharp[name] = np.corrcoef(image[1:-1].ravel(), scene[1:-1].ravel())[0, 1]
+    assert sharp["found"] > sharp["none"] + 0.01
 
 
 def test_a_sample_thicker_than_the_stack(shared_cases):
