@@ -202,6 +202,8 @@ class Orientation:
         Every part of the field adds its own slope to the match, and together they are 0. Their scatter over the
         curvature is the error (sandwich estimate), whatever its reason: noise, borders, light from out of focus.
         """
+        if min(energies) <= 0:
+            return math.inf
         curvature, scatter = np.zeros((2, 2)), np.zeros((2, 2))
         for (o, product), energy in zip(products, energies, strict=True):
             wy, wx = self.detection.wave(-o * k)
