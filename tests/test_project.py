@@ -37,6 +37,19 @@ def test_the_lock_pins_everything_and_names_no_index() -> None:
     assert "nstm" not in pins
 
 
+@pytest.mark.parametrize("cuda", ["cuda12", "cuda13"])
+def test_the_locks_of_gpu_nodes_add_the_plugin_of_the_same_jax(cuda: str) -> None:
+    lines = [line for line in (ROOT / f"requirements-{cuda}.lock").read_text().splitlines() if line[0] != "#"]
+    assert lines[0] == "-r requirements.lock"
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line) for line in lines[1:]), "only NAME==VERSION"
+    pins = dict(line.split("==") for line in lines[1:])
+    common = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert {pins[f"jax-{cuda}-{part}"] for part in ("plugin", "pjrt")} == {common["jax"]}
+    assert not set(pins) & set(common)
+    (extra,) = map(Requirement, PROJECT["optional-dependencies"][cuda])
+    assert (extra.name, extra.extras, extra.specifier) == ("jax", {cuda}, DECLARED["jax"].specifier)
+
+
 @pytest.mark.parametrize("name", sorted(documents()))
 def test_generated_files_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text() == documents()[name], "run: make docs"

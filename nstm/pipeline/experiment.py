@@ -70,6 +70,13 @@ class ExperimentConfig(Section):
     movie: Annotated[Movie, Field(description="the side-by-side movie")] = Movie()
     report: Annotated[Report, Field(description="the page of the experiment")] = Report()
     keep: Annotated[Keep, Field(description="what stays on disk when a sample is finished")] = Keep()
+    allow_cpu: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="fit on the CPU where a job asked for a GPU and there is none; otherwise that is an error",
+        ),
+    ] = False
     studies: Annotated[Studies, Field(description="the paper's studies, `snakemake studies`")] = Studies()
 
 

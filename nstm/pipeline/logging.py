@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+#: What to do about the errors of a disk, by their numbers.
+_ADVICE = {
+    (errno.ENOSPC, errno.EDQUOT): "the disk or the quota is full: free space",
+    (errno.EROFS, errno.EACCES, errno.EPERM): "the place cannot be written or read: correct its rights or its mount",
+    (errno.ENOENT, errno.ESTALE, errno.EIO): "a file has vanished or its disk failed: bring it back",
+}
 
 
 @contextlib.contextmanager
@@ -39,18 +47,29 @@ def rule_log(log: str | os.PathLike[str], name: str, threads: int = 1) -> Iterat
         from nstm.acquisition import DataError  # not earlier: numpy must find the limits set
 
         # A user's mistake needs no traceback.
-        print(f"{error}" if isinstance(error, DataError) else traceback.format_exc(), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the disk that is full may be the log's
+            print(f"{error}" if isinstance(error, DataError) else traceback.format_exc(), file=sys.stderr, flush=True)
         lines = str(error).splitlines() or [""]
-        what = lines[0] if isinstance(error, DataError) else f"{type(error).__name__}: {lines[0]}"
+        what = lines[0] if isinstance(error, DataError) else f"{type(error).__name__}: {lines[0]}{_advice(error)}"
         os.write(terminal[0], f"{name} failed: {what} (all of it in {log})\n".encode())
         raise SystemExit(1) from None
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os.dup2(terminal[1], 1)
         os.dup2(terminal[0], 2)
         for descriptor in terminal:
             os.close(descriptor)
+
+
+def _advice(error: Exception) -> str:
+    """What to do about an error of the disk; nothing for other errors."""
+    number = error.errno if isinstance(error, OSError) else None
+    for numbers, advice in _ADVICE.items():
+        if number in numbers:
+            return f"; {advice}, then run again: what is finished is kept"
+    return ""
 
 
 def limit_threads(threads: int) -> None:

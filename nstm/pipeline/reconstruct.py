@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from nstm.acquisition import DataError, frame_axes_of
 from nstm.io.jsonfile import read_json
 from nstm.io.store import open_raw, replace_whole
 from nstm.optics.grids import samples
+from nstm.pipeline.device import prepare_device
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
 from nstm.pipeline.progress import Progress, until_terminated
@@ -41,6 +42,8 @@ def run_reconstruct(
     last: int,
     out_store: Path,
     checkpoints: Path | None = None,
+    gpus: int = 0,
+    allow_cpu: bool = False,
 ) -> None:
     """Fit the acquisitions ``first`` to ``last`` and write ``jobs/{first}-{last}.zarr``.
 
@@ -55,11 +58,14 @@ def run_reconstruct(
         last: number of the last one.
         out_store: store to write.
         checkpoints: folder of the progress of all jobs: a job that was stopped goes on from there to the same arrays.
+        gpus: GPUs that the job asked for.
+        allow_cpu: whether the CPU will do where there is no GPU.
 
     Raises:
+        DataError: a GPU was asked for and cannot be used.
         Stopped: SIGTERM came; the progress stands in ``checkpoints``.
     """
-    _prepare_device()
+    print(f"computing on {prepare_device(gpus, allow_cpu)}", file=sys.stderr)
     from nstm.spacetime.checkpoint import Stopped
 
     stage = Stage.from_params(params)
@@ -147,6 +153,7 @@ def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
     record: dict[str, Any] = {"index": index, "status": "fail", "reasons": list(fits.calibration["reasons"])}
     if fits.calibration["status"] == "fail":
         return arrays, record
+    begin = time.process_time()
     try:
         fit = fits()
     except (FitError, DataError) as error:
@@ -155,6 +162,7 @@ def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
     arrays |= {"scene": fit.scene(times_s), "displacement": fit.motion(times_s)}
     record |= {
         "status": fits.calibration["status"],
+        "cpu_seconds": time.process_time() - begin,
         **record_of(fit, fits.system.cutoff(fits.calibration), fits.system.settings.frames.exposure_s),
         "static_residual_noise_units": None,
         "held_out": [],
@@ -253,18 +261,3 @@ def _write(
             "acquisitions": [record for _, record in results],
             "provenance": provenance,
         }
-
-
-def _prepare_device() -> None:
-    """All jobs of an experiment share compiled programs; a job of one thread keeps to it.
-
-    Snakemake tells the threads of a job through ``OMP_NUM_THREADS``. Jobs side by side that each take every core are
-    slower than jobs of one thread, and sums that are split between threads would depend on their number.
-    """
-    if os.environ.get("OMP_NUM_THREADS") == "1" and "XLA_FLAGS" not in os.environ:
-        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    import jax
-
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", ".jax_cache")
-    jax.config.update("jax_compilation_cache_dir", os.path.abspath(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -96,6 +96,12 @@ class Cluster:
         lines = self.run("scontrol", "--oneliner", "show", "jobs").splitlines()
         return [dict(f.split("=", 1) for f in line.split() if "=" in f) for line in lines if "JobId=" in line]
 
+    def restart_controller(self) -> None:
+        """End slurmctld and start it again; what it knew of jobs stands in its files."""
+        _end(self._daemons[1])
+        self._daemons[1] = self._daemon("slurmctld", "-D", "-i")
+        self._wait("slurmctld", lambda: "UP" in self.run("scontrol", "ping"))
+
     def _start(self) -> None:
         for name in ("sock", "munge", "log", "bin", "ctld", "slurmd"):
             (self.folder / name).mkdir(parents=True)
@@ -106,14 +112,15 @@ class Cluster:
         key.chmod(0o600)
         self._configure()
         munge = self.folder / "munge"
-        self._daemon(
+        munged = self._daemon(
             *("munged", "-F", "--force", f"--key-file={key}", f"--socket={self.folder}/sock/s"),
             *(f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed"),
         )
+        self._daemons.append(munged)
         self._wait("munged", lambda: bool(self.run("munge", "-n", "-S", f"{self.folder}/sock/s")))
-        self._daemon("slurmctld", "-D", "-i")
+        self._daemons.append(self._daemon("slurmctld", "-D", "-i"))
         self._wait("slurmctld", lambda: "UP" in self.run("scontrol", "ping"))
-        self._daemon("slurmd", "-D", "-N", self.host)
+        self._daemons.append(self._daemon("slurmd", "-D", "-N", self.host))
         self._wait("slurmd", lambda: self.run("sinfo", "-h", "-o", "%T").strip() == "idle")
 
     def _configure(self) -> None:
@@ -136,10 +143,10 @@ class Cluster:
             wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec /usr/bin/{client} "$@"\n')
             wrapper.chmod(0o755)
 
-    def _daemon(self, *command: str) -> None:
-        with open(self.folder / "log" / f"{command[0]}.out", "wb") as log:
+    def _daemon(self, *command: str) -> subprocess.Popen[bytes]:
+        with open(self.folder / "log" / f"{command[0]}.out", "ab") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            self._daemons.append(subprocess.Popen(command, env=self.env, start_new_session=True, **streams))  # type: ignore[call-overload]
+            return subprocess.Popen(command, env=self.env, start_new_session=True, **streams)  # type: ignore[call-overload]
 
     def _wait(self, what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -161,9 +168,13 @@ class Cluster:
             while time.monotonic() < deadline and self.run("squeue", "-h").strip():
                 time.sleep(0.2)
         for daemon in reversed(self._daemons):
-            daemon.send_signal(signal.SIGTERM)
-            try:
-                daemon.wait(10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait(10)
+            _end(daemon)
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.send_signal(signal.SIGTERM)
+    try:
+        daemon.wait(10)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait(10)

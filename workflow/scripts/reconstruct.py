@@ -17,12 +17,12 @@ def main(
     last: int,
     out_store: Path,
     out_record: Path,
-    checkpoints: Path | None = None,
+    **where: Any,
 ) -> None:
     from nstm.pipeline.fits import keep_record
     from nstm.pipeline.reconstruct import run_reconstruct
 
-    run_reconstruct(params, raw_store, illumination_json, first, last, out_store, checkpoints)
+    run_reconstruct(params, raw_store, illumination_json, first, last, out_store, **where)
     keep_record(out_store, out_record)
 
 
@@ -30,11 +30,10 @@ if __name__ == "__main__":
     with rule_log(snakemake.log[0], "reconstruct", snakemake.threads):
         main(
             dict(snakemake.params.settings),
-            Path(snakemake.input.raw),
-            Path(snakemake.input.illumination),
-            int(snakemake.wildcards.first),
-            int(snakemake.wildcards.last),
-            Path(snakemake.output.job),
-            Path(snakemake.output.record),
-            Path(".checkpoints"),
+            *map(Path, (snakemake.input.raw, snakemake.input.illumination)),
+            *map(int, (snakemake.wildcards.first, snakemake.wildcards.last)),
+            *map(Path, (snakemake.output.job, snakemake.output.record)),
+            checkpoints=Path(".checkpoints"),
+            gpus=int(snakemake.resources.get("gpu", 0)),
+            allow_cpu=snakemake.config.get("allow_cpu", False),
         )

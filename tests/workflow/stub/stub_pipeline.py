@@ -47,13 +47,17 @@ def run_illumination(params, raw_store, quality_json, out_json):
     _write(out_json, status=raw.get("illumination", "pass"), reasons=[])
 
 
-def run_reconstruct(params, raw_store, illumination_json, first, last, out_store, checkpoints=None):
+def run_reconstruct(params, raw_store, illumination_json, first, last, out_store, checkpoints=None, **device):
     raw = json.loads((Path(raw_store) / "zarr.json").read_text())
     assert Stage.from_params(params).reconstruction.steps
     if raw.get("reconstruct") == "hang" and "STUB_FREE" not in os.environ:
         Path(out_store).mkdir()
-        Path(f"{out_store}.started").write_text("")
-        time.sleep(60)
+        Path(f"{out_store}.started").write_text(str(os.getpid()))
+        for _ in range(600):
+            if Path(f"{out_store}.go-on").exists():
+                break
+            time.sleep(0.1)
+        Path(out_store).rmdir()
     import zarr
 
     zarr.create_group(str(out_store)).attrs["nstm"] = {"first": first, "last": last}
