@@ -66,6 +66,15 @@ def test_no_code_of_the_package_knows_the_workflow() -> None:
         assert not re.search(r"^\s*(from|import) (workflow|snakemake)\b", path.read_text(), re.MULTILINE), path
 
 
+def test_nothing_is_unpickled_and_no_rule_has_a_shell() -> None:
+    for path in [*(ROOT / "nstm").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")]:
+        text = path.read_text()
+        assert not re.search(r"^\s*(import|from) (pickle|cloudpickle|dill|joblib)\b", text, re.MULTILINE), path
+        assert text.count("np.load(") == len(re.findall(r"np\.load\([^)]*allow_pickle=False\)", text)), path
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        assert not re.search(r"^\s*(shell|run):", path.read_text(), re.MULTILINE), path
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "scripts").glob("*.py")), ids=lambda p: p.stem)
 def test_scripts_are_thin(path: Path) -> None:
     text = path.read_text()

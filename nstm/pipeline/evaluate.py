@@ -16,6 +16,7 @@ from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw, open_timelapse
 from nstm.metrics import frc_resolution_um, psnr_equalised, psnr_plain, ring_equalise, ssim
 from nstm.pipeline.experiment import Stage
+from nstm.pipeline.lineage import lineage
 from nstm.quality.reasons import Reason, counted, reason, status_of
 from nstm.quality.trust import verdict, verdict_of_sample
 
@@ -72,13 +73,14 @@ def run_evaluate(
             "common_times_s": common,
             "methods": methods,
             **_costs(records),
+            "provenance": lineage(None, params),
         },
     )
     entries = [verdict(record) for record in records]
     asked = unanswered(params.get("reconstruction", {}), len(records))
     reasons = [*verdict_of_sample(entries)[1], *asked, *unusable]
     trust = {"schema": SCHEMA, "sample": stage.sample.sample, "status": status_of(reasons), "reasons": reasons}
-    write_json(out_trust, {**trust, "acquisitions": entries})
+    write_json(out_trust, {**trust, "acquisitions": entries, "provenance": lineage(None, params)})
 
 
 def unanswered(reconstruction: Mapping[str, Any], acquisitions: int) -> list[Reason]:

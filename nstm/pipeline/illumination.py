@@ -13,6 +13,7 @@ from nstm.acquisition import DataError
 from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw
 from nstm.pipeline.experiment import Stage
+from nstm.pipeline.lineage import lineage
 from nstm.systems.base import Calibration, ImagingSystem
 
 
@@ -25,11 +26,13 @@ def run_illumination(params: Mapping[str, Any], raw_store: Path, quality_json: P
     stage = Stage.from_params(params)
     quality = read_json(quality_json)
     result: dict[str, Any] = {"schema": 1, "sample": stage.sample.sample, "consensus": None, "acquisitions": []}
+    result["provenance"] = lineage(None, params)
     if quality["status"] == "fail":
         result |= {"status": "fail", "reasons": quality["reasons"]}
     else:
         try:
             raw = open_raw(raw_store)
+            result["provenance"] = lineage(raw, params)
             result |= _calibrated(stage.system_of(raw), raw, quality)
         except DataError as error:
             reason = {"severity": "fail", "code": "illumination", "message": str(error)}

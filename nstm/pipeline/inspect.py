@@ -18,6 +18,7 @@ from nstm.io.protocol import clean_text
 from nstm.pipeline.draft import missing_without_config
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.facts import file_facts, usable_facts
+from nstm.pipeline.lineage import lineage
 from nstm.pipeline.missing import also_missing, missing_for
 from nstm.pipeline.recorded import file_notes, has_colours, labelled_order, open_any
 
@@ -27,7 +28,7 @@ SCHEMA = 1
 def run_inspect(params: Mapping[str, Any], out_json: str | Path) -> None:
     """Write ``inspect.json``; unusable data give status ``fail`` and the reasons, never an exception."""
     stage = Stage.from_params(params)
-    write_json(out_json, inspect_sample(stage.sample, stage.system))
+    write_json(out_json, inspect_sample(stage.sample, stage.system) | {"provenance": lineage(None, params)})
 
 
 def open_sample(sample: Any, system: Any) -> xr.Dataset:

@@ -27,18 +27,18 @@ def versions() -> dict[str, str]:
 
 
 def lineage(
-    raw: xr.Dataset, params: Mapping[str, Any], before: Mapping[str, Mapping[str, Any]] | None = None
+    raw: xr.Dataset | None, params: Mapping[str, Any], before: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
     """Where a result comes from: versions, settings and numerics of its stage, source of the raw frames.
 
     The source files stand once in it, with their hashes.
 
     Args:
-        raw: the frames that it was made from.
+        raw: the frames that it was made from; ``None``: not yet known, or those of the raw store beside it.
         params: settings of its stage.
         before: settings of the stages between the raw frames and it, by their names.
     """
-    source = dict(raw.attrs.get("source", {}))
+    source = {} if raw is None else dict(raw.attrs.get("source", {}))
     if source.get("provenance", {}).get("files"):
         source.pop("files", None)
     return {
@@ -46,6 +46,5 @@ def lineage(
         "versions": versions(),
         "params": dict(params),
         **({"before": {name: dict(settings) for name, settings in before.items()}} if before else {}),
-        "source": source,
-        "time_origin": raw.attrs["time_origin"],
+        **({} if raw is None else {"source": source, "time_origin": raw.attrs["time_origin"]}),
     }

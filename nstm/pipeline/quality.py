@@ -14,6 +14,7 @@ from nstm.acquisition import frame_axes_of
 from nstm.io.jsonfile import write_json
 from nstm.io.store import open_raw, raw_status
 from nstm.pipeline.experiment import Stage
+from nstm.pipeline.lineage import lineage
 from nstm.quality.acquisition import Blocks, check_acquisition
 from nstm.quality.prospect import prospect, reasons_of
 from nstm.quality.raw import check_sample
@@ -39,6 +40,7 @@ def run_quality(
     status, reasons = raw_status(raw_store)
     if status == "fail":
         result |= {"status": "fail", "reasons": reasons, "motion": None, "acquisitions": []}
+        result["provenance"] = lineage(None, params)
         write_json(out_json, result)
         if out_png is not None:
             save_png(nothing_figure("no frames: the recording could not be read"), Path(out_png))
@@ -63,6 +65,7 @@ def run_quality(
     # what conversion had to say (dropped planes) stays
     reasons = [*reasons, *check_sample(acquisitions)[1], *reasons_of(score)]
     result |= {"status": status_of(reasons), "reasons": reasons, "motion": score, "acquisitions": acquisitions}
+    result["provenance"] = lineage(raw, params)
     write_json(out_json, result)
     if out_png is not None:
         save_png(_picture(result, raw, system), Path(out_png), dpi=100)

@@ -163,7 +163,7 @@ def run_study(
 
 def _shown(record: Mapping[str, Any], path: Path) -> ShownCase:
     """Images and figures of a case as they are shown."""
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         stored = dict(file)
     panels = {
         title: xr.DataArray(

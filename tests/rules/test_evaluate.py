@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from tests.experiments import script
 
 
@@ -19,3 +21,13 @@ def test_rule(experiment, ran) -> None:
     methods = json.loads(experiment.result("small/metrics.json").read_text())["methods"]
     assert set(methods) == {"nstm", "static", "conventional", "widefield"}
     assert methods["nstm"]["mean"]["psnr_equalised"] > methods["widefield"]["mean"]["psnr_equalised"]
+
+
+@pytest.mark.parametrize("name", ["inspect", "quality", "illumination", "metrics", "trust"])
+def test_every_result_says_where_it_comes_from(experiment, name) -> None:
+    for sample in ("small", "hostile"):
+        found = json.loads(experiment.result(f"{sample}/{name}.json").read_text())["provenance"]
+        assert {"nstm", "jax", "numpy"} <= set(found["versions"])
+        assert found["params"]["sample"]["sample"] == sample
+        if name in ("quality", "illumination"):
+            assert len(found["source"]["provenance"]["files"]) == 1
