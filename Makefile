@@ -41,7 +41,8 @@ test: $(STAMP) lint ## run all checks and tests
 	@.ci/slurm-packages || true
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q tests/rules tests/workflow tests/slurm tests
 
-soak: $(STAMP) ## damaged files of every kind, 60 each (NSTM_SOAK=600 for more), and all of benchmarks/robustness.tsv
+soak: $(STAMP) ## damaged files and configs (NSTM_SOAK=600 for more), SLURM under chaos, all of benchmarks/robustness.tsv
+	@.ci/slurm-packages || true
 	@$(BIN)/python -m pytest -q -m soak tests
 
 lint: $(STAMP) ## formatting, types, layers, workflow

@@ -34,6 +34,6 @@ if __name__ == "__main__":
             *map(int, (snakemake.wildcards.first, snakemake.wildcards.last)),
             *map(Path, (snakemake.output.job, snakemake.output.record)),
             checkpoints=Path(".checkpoints"),
-            gpus=int(snakemake.resources.get("gpu", 0)),
+            gpus=int(snakemake.resources.get("gpu", 0) or "gpu" in snakemake.resources.get("gres", "")),
             allow_cpu=snakemake.config.get("allow_cpu", False),
         )
