@@ -18,7 +18,6 @@ def hanging(tmp_path):
     row = {"sample": "slow", "path": "../data/slow.txt", "system": "stub"}
     work = stub_experiment(tmp_path, {"slow.txt": "t=1\nreconstruct=hang\n"}, [row])
     started = work.result("slow/jobs/00000-00000.zarr.started")
-    # Snakemake is started as by a shell in the foreground: interrupts reach it
     run = subprocess.Popen(
         work.command("--cores", "1"),
         cwd=work.folder,
@@ -26,6 +25,8 @@ def hanging(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        # as by a shell in the foreground: what is started in the background inherits that interrupts are ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
     )
     deadline = time.monotonic() + 240
