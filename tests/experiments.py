@@ -62,7 +62,7 @@ class Workdir:
     def command(self, *args: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *args]
 
-    def snakemake(self, *args: str, check: bool = True, cwd: Path | None = None) -> str:
+    def snakemake(self, *args: str, check: bool = True, cwd: Path | None = None, timeout: float = 900) -> str:
         """Run Snakemake; its output."""
         done = subprocess.run(
             self.command("--cores", "2", *args),
@@ -71,7 +71,7 @@ class Workdir:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=timeout,
         )
         if check:
             assert done.returncode == 0, done.stdout[-4000:]

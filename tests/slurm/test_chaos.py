@@ -128,7 +128,7 @@ def arrays(work: Workdir) -> dict[str, np.ndarray]:
 
 def test_forty_acquisitions_in_eight_jobs_come_out_the_same(cluster: Cluster, tmp_path: Path) -> None:
     quiet = experiment(tmp_path / "quiet", acquisitions=40, per_job=5)
-    quiet.snakemake()
+    quiet.snakemake(timeout=3000)
     expected = arrays(quiet)
     with small_disk(tmp_path / "work") as mounted:
         work = experiment(tmp_path / "work", acquisitions=40, per_job=5)

@@ -52,7 +52,6 @@ def test_an_interrupt_ends_the_jobs_and_leaves_no_lock(hanging) -> None:
     assert run.wait(120) != 0
     with pytest.raises(ProcessLookupError):
         os.kill(fit, 0)
-    assert not work.result("slow/jobs/00000-00000.zarr").exists()
     completes(work)
 
 
