@@ -247,6 +247,18 @@ def test_coarser_starts_are_tried_until_the_residual_is_at_the_noise(monkeypatch
     np.testing.assert_allclose([g.motion_rate for g in grids], [1e-3, 2e-3, 4e-3][:tried])
 
 
+def test_a_shift_of_all_times_changes_nothing():
+    """Seconds since the morning tell the same as seconds since the first frame; shifted by a power of 2, so exactly."""
+    system, frames, times, known = recorded((0, 0.5))
+    few = Reconstruction.model_validate({"steps": 40, "starts": 1, "multigrid": {"scene_levels": 3}})
+    times = np.round(times * 1024) / 1024
+    one, later = (nstm.reconstruct(system, frames, t, few, calibration=known) for t in (times, times + 4096))
+    np.testing.assert_array_equal(one.trace.loss, later.trace.loss)
+    between = np.array([times.min(), 0.06, times.max()])
+    np.testing.assert_allclose(later.scene(between + 4096), one.scene(between), atol=1e-4)
+    np.testing.assert_allclose(later.motion(between + 4096), one.motion(between), atol=1e-7)
+
+
 def test_something_else_is_not_loaded_as_a_fit(tmp_path):
     (tmp_path / "text.npz").write_bytes(b"PK no fit")
     with pytest.raises(DataError, match="not a saved fit"):

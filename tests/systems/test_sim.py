@@ -77,13 +77,52 @@ def test_corrections_change_what_their_name_says():
     np.testing.assert_allclose(edge, 0.1, rtol=1e-3)
 
 
-def test_rendering_and_its_derivative_are_adjoint():
-    model = Sim(settings()).forward((1, 16, 20), np.zeros((3, 3, 1)), calibration(), 0.065, 4)
-    rng = np.random.default_rng(0)
-    scenes = jnp.asarray(rng.normal(size=(9, 1, *model.scene_shape)).astype(np.float32))
-    out, pull_back = jax.vjp(lambda s: model.render(s, jnp.arange(9)), scenes)
-    other = jnp.asarray(rng.normal(size=out.shape).astype(np.float32))
-    np.testing.assert_allclose(jnp.vdot(out, other), jnp.vdot(scenes, pull_back(other)[0]), rtol=2e-3)
+def in_double(model):
+    """The same model with all its numbers in double precision."""
+    wide = {"f": jnp.float64, "c": jnp.complex128}
+    return jax.tree.map(lambda a: a.astype(wide[a.dtype.kind]) if a.dtype.kind in wide else a, model)
+
+
+def volume_calibration():
+    return {**calibration(phases=5, orders=2), "pattern_vectors": [[0.5, 2.0], [2.0, -0.7], [-1.6, 1.4]]}
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_rendering_and_its_derivative_are_adjoint(planes):
+    """A plane under two beams, and a volume under three whose planes see two times."""
+    with jax.enable_x64(True):
+        if planes == 1:
+            model = Sim(settings()).forward((1, 16, 20), np.zeros((3, 3, 1)), calibration(), 0.065, 4)
+        else:
+            times = np.arange(15.0).reshape(3, 5, 1) * 0.1 + np.arange(planes) * 0.1
+            system = Sim(settings(optics={"z_step_um": 0.125, "index": 1.518}, illumination={"beams": 3, "phases": 5}))
+            model = system.forward((planes, 16, 16), times, volume_calibration(), 0.08, 4)
+            assert model.times.shape[1] > 1
+        model, rng = in_double(model), np.random.default_rng(0)
+        which = jnp.array([4, 0, 8])
+        scenes = jnp.asarray(rng.normal(size=(3, model.times.shape[1], *model.scene_shape)))
+        out, pull_back = jax.vjp(lambda s: model.render(s, which), scenes)
+        other = jnp.asarray(rng.normal(size=out.shape))
+        assert out.dtype == jnp.float64
+        np.testing.assert_allclose(jnp.vdot(out, other), jnp.vdot(scenes, pull_back(other)[0]), rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["vectors", "phases", "modulation", "intensity"])
+def test_derivatives_of_the_corrections_are_those_of_finite_differences(name):
+    with jax.enable_x64(True):
+        model = in_double(Sim(settings()).forward((1, 12, 14), np.zeros((3, 3, 1)), calibration(), 0.065, 0))
+        rng = np.random.default_rng(0)
+        scenes, frames = jnp.asarray(rng.uniform(size=(9, 1, *model.scene_shape))), jnp.arange(9)
+        direction = jnp.asarray(rng.normal(size=model.offsets()[name].shape))
+
+        def total(step):
+            offsets = {k: 0.05 * jnp.ones_like(v) for k, v in model.offsets().items()}
+            offsets[name] = offsets[name] + step * direction
+            return jnp.sum(model.seen(scenes, frames, offsets) ** 2)
+
+        step = 1e-5
+        slope = (total(step) - total(-step)) / (2 * step)
+        np.testing.assert_allclose(jax.grad(total)(0.0), slope, rtol=1e-6, atol=1e-6)
 
 
 def test_clean_frames_of_the_published_simulator_are_reproduced(shared_cases):
