@@ -43,8 +43,8 @@ NUMERICS: dict[str, int] = {
     "conventional": 5,
     "assemble": 2,
     "evaluate": 3,
-    "movie": 2,
-    "report": 1,
+    "movie": 3,
+    "report": 2,
 }
 
 #: Time-lapse stores that the reconstruct jobs are assembled into.
