@@ -100,7 +100,9 @@ def check_acquisition(
     block_of = np.indices(frames.shape[:-3])[axis].ravel()
     moments = times_s.mean(axis=-1).ravel()
     if system.counts:
-        entry["light"] = _light(np.array(entry["intensity_by_frame"]), block_of, moments)
+        levels = np.reshape(entry["intensity_by_frame"], frames.shape[:-3])
+        kinds = [i for i, name in enumerate(frame_axes) if name in system.light_axes]
+        entry["light"] = _light(_of_one_kind(levels, kinds).ravel(), block_of, moments)
         reasons += _flicker(entry["light"])
 
     spectra = Spectra.of(frames.reshape(-1, *frames.shape[-3:]), pixel_um, passband)
@@ -140,6 +142,12 @@ def _motion(pairs: list[Pair], moments: np.ndarray, exposure_s: float | None) ->
         return None
     wait = float(np.mean([wait for *_, wait in pairs]))
     return {**found, "per_exposure_px": None if exposure_s is None else found["between_px"] * exposure_s / wait}
+
+
+def _of_one_kind(levels: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """Light of the frames ``(*frame_axes)`` as if it were of one kind along ``axes``: only its steps are left."""
+    others = tuple(i for i in range(levels.ndim) if i not in axes)
+    return levels / levels.mean(axis=others, keepdims=True) * levels.mean() if axes else levels
 
 
 def _light(levels: np.ndarray, block_of: np.ndarray, moments: np.ndarray) -> dict[str, float]:

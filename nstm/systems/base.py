@@ -135,6 +135,8 @@ class ImagingSystem(abc.ABC):
     block_axis: ClassVar[str]
     #: What a person calls a block.
     block_name: ClassVar[str] = "frame"
+    #: Frame axes along which the kind of light differs (wavelengths), and so the brightness of the frames.
+    light_axes: ClassVar[tuple[str, ...]] = ()
     #: Keys of `reconstruction` whose defaults differ for this system.
     fit_defaults: ClassVar[Mapping[str, Any]] = {}
     #: Keys of the settings (``section.key``) that are files, relative to the config.
