@@ -280,13 +280,23 @@ class Reconstruction(Section):
             description="share of the steps at which all coarse-to-fine levels are open; 0: open from the start",
         ),
     ] = 0.8
+    late_from: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="stage of coarse to fine from which on the absorption of DPC is fitted beside the phase; 0: "
+            "from the start",
+        ),
+    ] = 0.0
     starts: Annotated[
         int,
         Field(
             ge=1,
             le=5,
-            description="fits tried in turn, each from a coarser scene with faster motion, until the residual is at "
-            "the noise; the best is kept",
+            description="fits tried in turn, each from a coarser scene with faster motion (DPC with absorption: every "
+            "second one is the one before it with the absorption fitted later), until the residual is at the noise; "
+            "the best is kept",
         ),
     ] = 3
     illumination_rate: Annotated[

@@ -39,7 +39,7 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 3,
     "illumination": 4,
-    "reconstruct": 5,
+    "reconstruct": 6,
     "conventional": 5,
     "assemble": 2,
     "evaluate": 3,

@@ -35,8 +35,8 @@ def layers(sizes: Sequence[int], key: Array) -> list[dict[str, Array]]:
 
 
 def perceptron(
-    weights: list[dict[str, Array]], x: Float[Array, "*p in"], activation: Callable[[Array], Array]
-) -> Float[Array, "*p out"]:
+    weights: list[dict[str, Array]], x: Float[Array, "p in"], activation: Callable[[Array], Array]
+) -> Float[Array, "p out"]:
     """A multi-layer perceptron, its last layer linear."""
     for layer in weights[:-1]:
         x = activation(x @ layer["kernel"] + layer["bias"])
@@ -159,10 +159,11 @@ class MotionNetwork(Motion):
         for lattice, table, times in zip(self.lattices, tables, in_time, strict=True):
             moments = jnp.tensordot(times, lattice.nodes(table), axes=(1, 1))
             features.append(spread(moments, lattice.matrices[1:]))
-        together = jnp.concatenate(features, axis=1)
-        values = perceptron(coefficients["layers"], jnp.moveaxis(together, 1, -1), jax.nn.elu)
-        scaled = jnp.moveaxis(values * jnp.asarray(self.field, values.dtype), -1, 1)
-        return scaled.reshape(*scaled.shape[:2], *scaled.shape[2:] or [1] * len(self.field))
+        together = jnp.moveaxis(jnp.concatenate(features, axis=1), 1, -1)
+        count, *asked, width = together.shape
+        values = perceptron(coefficients["layers"], together.reshape(-1, width), jax.nn.elu)
+        scaled = values * jnp.asarray(self.field, values.dtype)
+        return jnp.moveaxis(scaled.reshape(count, *asked or [1] * len(self.field), -1), -1, 1)
 
     def spread(self, nodes: Float[Array, "t d *nodes"]) -> Float[Array, "t d *space"]:
         """The displacement of every pixel."""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from nstm.settings import Reconstruction
 from nstm.spacetime.renderer import Parameters, Renderer
+from nstm.spacetime.representation import windows
 
 #: Mean squared gradients that count as none: of the displacement, and of its change of velocity per mean step.
 _EVEN, _STEADY = 1e-4, 1e-5
@@ -39,6 +40,11 @@ class Objective(eqx.Module):
             return None
         order = jax.random.permutation(jax.random.fold_in(self.key, step // (m // n)), m)
         return jax.lax.dynamic_slice_in_dim(order, step % (m // n) * n, n)
+
+    def share(self, alpha: Array) -> Array:
+        """Share to which what joins late is there: the window of a last level, or all from the start."""
+        late = self.schedule["late_from"]
+        return jnp.where(late > 0, windows((alpha - late) / (1 - late), 1)[0], 1.0)
 
     def errors(self, residual: Float[Array, "n z v u"]) -> Float[Array, "n"]:
         """Mean square of each frame, without the margin."""
@@ -73,7 +79,7 @@ class Objective(eqx.Module):
 
         Frames are summed group by group with their gradients, in place, so that one group's buffers fit the cache.
         """
-        renderer = self.renderer
+        renderer = self.renderer.joined(self.share(alpha))
         share = self.weights / jnp.sum(self.weights)
         if which is not None:
             share = share * (len(self.data) / self.frames_per_step)
@@ -121,6 +127,7 @@ def make_objective(
     freedom = renderer.motion.freedom / data.size
     schedule = {
         "steps": settings.steps,
+        "late_from": settings.late_from,
         "open_at": settings.windows_open_at,
         "scene": scene.scene_rate,
         "motion": motion.motion_rate,

@@ -25,18 +25,24 @@ from nstm.systems.base import ForwardModel, ImagingSystem
 #: A fit whose mean squared residual is below this, in units of the noise variance, counts as found: one that explains
 #: the frames always takes a little of the noise for structure.
 FOUND = 1.0
+#: Stage of coarse to fine at which what joins late does so.
+_LATE = 0.5
 
 
-def starts(settings: Reconstruction) -> Iterator[Reconstruction]:
+def starts(settings: Reconstruction, joins_late: bool = False) -> Iterator[Reconstruction]:
     """Settings to try in turn: each from a scene of half the resolution and with twice the pace of the motion.
 
     A coarser start finds larger motions, and a finer one is more exact where it finds them: which one is needed shows
-    in the residual. Networks start from other numbers each time.
+    in the residual. Networks start from other numbers each time. Where a channel may join late (``joins_late``), every
+    second one is the one before it with that channel held back: a weak one then does not take up what the motion
+    leaves, and a strong one needs to be there from the start.
     """
     for i in range(settings.starts):
+        coarser, late = divmod(i, 2) if joins_late else (i, 0)
         grids = settings.multigrid
-        changes = {"scene_coarsest": grids.scene_coarsest / 2**i, "motion_rate": grids.motion_rate * 2**i}
-        yield override(settings, {"multigrid": changes, "seed": settings.seed + i})
+        changes = {"scene_coarsest": grids.scene_coarsest / 2**coarser, "motion_rate": grids.motion_rate * 2**coarser}
+        held_back = {"late_from": max(settings.late_from, _LATE)} if late else {}
+        yield override(settings, {"multigrid": changes, "seed": settings.seed + i, **held_back})
 
 
 def reconstruct(
@@ -185,7 +191,7 @@ def _fit(
     noise = None if noise is None else noise.mean(axis=1)
     scaled_noise = None if noise is None else float(np.mean(noise)) / scale**2
     best: tuple[Reconstruction, State, Trace] | None = None
-    for number, start in enumerate(starts(settings) if move and scaled_noise else (settings,)):
+    for number, start in enumerate(starts(settings, model.joins_late) if move and scaled_noise else (settings,)):
         try:
             state, trace = fit(
                 make_renderer(model, start),

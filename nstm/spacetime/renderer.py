@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -46,6 +47,10 @@ class Renderer(eqx.Module):
         """What a fit starts from."""
         scene, motion = self.scene.initial(seed), self.motion.initial(seed)
         return {"scene": scene, "motion": motion, "illumination": self.model.offsets()}
+
+    def joined(self, share: Array) -> Renderer:
+        """The renderer in which what joins late counts by ``share``."""
+        return replace(self, model=self.model.joined(share))
 
     def shared(self, parameters: Parameters, alpha: Array) -> tuple[Any, Float[Array, "c *space"] | None]:
         """What frames share, and the canonical scene where it is rendered."""

@@ -80,6 +80,15 @@ class ForwardModel(eqx.Module):
         gain = 1 + offsets["intensity"]
         return images * (gain[which] / jnp.mean(gain))[:, None, None, None]
 
+    @property
+    def joins_late(self) -> bool:
+        """Some channels may join a fit later than the others (:meth:`joined`); default: none."""
+        return False
+
+    def joined(self, share: Array) -> ForwardModel:
+        """The model in which what :attr:`joins_late` counts by ``share``, itself at 1; default: itself."""
+        return self
+
     def in_units(self, scene: Float[Array, "*n c z y x"]) -> Float[Array, "*n c z y x"]:
         """A scene in the units of the results; default: those that it is fitted in."""
         return scene

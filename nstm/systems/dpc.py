@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -56,6 +57,16 @@ class DpcForward(ForwardModel):
         """None: a little light more or less looks like a phase that rises across the field, so gains are not fitted."""
         return {}
 
+    @property
+    def joins_late(self) -> bool:
+        """Whether the sample absorbs: what moves between two opposite sources looks like absorption."""
+        return self.transfer.shape[1] > 1
+
+    def joined(self, share: Array) -> DpcForward:
+        """The model with that ``share`` of the absorption."""
+        by_channel = jnp.ones(len(self.units)).at[:-1].set(share)
+        return replace(self, transfer=self.transfer * by_channel[:, None, None])
+
     def output(self, scene: Float[Array, "c 1 y x"]) -> Float[Array, "c 1 y x"]:
         """The field of the camera, limited to the frequencies that some source transfers; the phase has no mean."""
         limited = jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support[:, None], s=self.scene_shape[-2:])
@@ -73,6 +84,7 @@ class Dpc(ImagingSystem):
     kind = "dpc"
     Settings = DpcSettings
     fit_defaults: ClassVar[Mapping[str, Any]] = {
+        "padding_px": 16,  # the light of half a disc reaches far
         "multigrid": {"scene_rate": 3e-2, "motion_rate": 4e-3},
         "networks": {
             **{"scene_finest": 0.4, "motion_coarsest": 1e-3, "motion_finest": 0.012, "motion_finest_times": 2},

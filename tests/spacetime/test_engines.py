@@ -171,6 +171,23 @@ def test_a_motion_network_is_its_perceptron_at_every_place_and_time(shape):
             np.testing.assert_allclose(field[(t, slice(None), *place)], expected, atol=1e-7)
 
 
+def test_what_joins_late_is_left_alone_until_then():
+    """At stage 0.4 nothing moves the absorption; at 0.75 half of it is there, at 1 all."""
+    late = chosen({}, multigrid=GRIDS, late_from=0.5)
+    objective = make_objective(
+        make_renderer(instrument(), late), np.random.default_rng(0).normal(size=(4, 1, 14, 12)), late
+    )
+    np.testing.assert_allclose([objective.share(jnp.float32(a)) for a in (0.4, 0.75, 1)], [0, 0.5, 1], atol=1e-6)
+    parameters = random_like(objective.renderer.initial(0), 0)
+    parameters["scene"] = [c.at[0].set(0) for c in parameters["scene"]]
+    for alpha, moved in ((0.4, False), (1.0, True)):
+        slope, _ = objective.gradient(parameters, jnp.float32(alpha), None)
+        assert any(np.any(c[0]) for c in slope["scene"]) is moved
+        assert np.any(slope["scene"][0][1])
+    always = make_objective(objective.renderer, objective.data, chosen({}, multigrid=GRIDS))
+    assert [float(always.share(jnp.float32(a))) for a in (0, 0.4, 1)] == [1, 1, 1]
+
+
 def test_a_uniform_motion_moves_every_pixel_alike():
     motion = MotionNetwork((1, 20, 26), chosen({}, networks={"motion_uniform": True}).networks)
     coefficients = random_like(motion.initial(0), 0)

@@ -247,6 +247,16 @@ def test_coarser_starts_are_tried_until_the_residual_is_at_the_noise(monkeypatch
     np.testing.assert_allclose([g.motion_rate for g in grids], [1e-3, 2e-3, 4e-3][:tried])
 
 
+def test_starts_with_and_without_what_joins_late():
+    module = importlib.import_module("nstm.spacetime.reconstruct")
+    four = Reconstruction(starts=4)
+    tried = list(module.starts(four, joins_late=True))
+    assert [s.late_from for s in tried] == [0, 0.5, 0, 0.5]
+    np.testing.assert_allclose([s.multigrid.scene_coarsest for s in tried], [0.2, 0.2, 0.1, 0.1])
+    assert [s.seed for s in tried] == [0, 1, 2, 3]
+    assert {s.late_from for s in module.starts(four)} == {0}
+
+
 def test_a_shift_of_all_times_changes_nothing():
     """Seconds since the morning tell the same as seconds since the first frame; shifted by a power of 2, so exactly."""
     system, frames, times, known = recorded((0, 0.5))

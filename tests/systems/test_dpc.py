@@ -64,6 +64,22 @@ def test_clean_frames_of_the_published_simulator_are_reproduced(shared_cases, na
     np.testing.assert_allclose(found, case["img_clean"], atol=2e-6)
 
 
+@pytest.mark.parametrize(("model", "late"), [("absorption_and_phase", True), ("phase", False)])
+def test_the_absorption_may_join_later(model, late):
+    system = Dpc(settings(model=model))
+    whole = forward(system)
+    assert whole.joins_late is late
+    scenes = jnp.asarray(np.random.default_rng(0).normal(size=(4, 1, *whole.scene_shape)), jnp.float32)
+    frames = jnp.arange(4)
+    np.testing.assert_array_equal(whole.joined(jnp.float32(1)).render(scenes, frames), whole.render(scenes, frames))
+    without = whole.joined(jnp.float32(0)).render(scenes, frames)
+    phase = scenes.at[:, :, :-1].set(0)
+    np.testing.assert_allclose(without, whole.render(phase, frames), atol=1e-6)
+    if late:
+        half = whole.joined(jnp.float32(0.5)).render(scenes, frames)
+        np.testing.assert_allclose(half, (without + whole.render(scenes, frames)) / 2, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(16, 20), (17, 15)])
 def test_rendering_and_its_derivative_are_adjoint(shape):
     with jax.enable_x64(True):
