@@ -49,6 +49,7 @@ class Workdir:
     ) -> None:
         self.folder = folder
         self.env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        self.env["PYTHONPATH"] = os.pathsep.join(filter(None, ((env or {}).get("PYTHONPATH"), str(ROOT))))
         self.env["PATH"] = f"{Path(sys.executable).parent}:{self.env['PATH']}"
         (folder / "config").mkdir(parents=True, exist_ok=True)
         (folder / "config" / "config.yaml").write_text(config)
