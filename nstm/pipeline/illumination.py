@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from nstm.acquisition import DataError
+from nstm.illumination.transfer import SeenTransfer
 from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw
 from nstm.pipeline.experiment import Stage
@@ -21,7 +23,8 @@ def run_illumination(params: Mapping[str, Any], raw_store: Path, quality_json: P
     """Write ``illumination.json``: the consensus and one calibration per acquisition, with a status that is the gate.
 
     A sample whose raw data failed, or in which no acquisition shows its pattern, gets ``fail`` and the reasons; the
-    expensive rules then leave it out.
+    expensive rules then leave it out. ``transfer`` holds, of the first acquisition that shows its pattern, the transfer
+    functions by order as they are assumed and as the data show them, by frequency in cycles/um.
     """
     stage = Stage.from_params(params)
     quality = read_json(quality_json)
@@ -43,12 +46,15 @@ def run_illumination(params: Mapping[str, Any], raw_store: Path, quality_json: P
 def _calibrated(system: ImagingSystem, raw: xr.Dataset, quality: Mapping[str, Any]) -> dict[str, Any]:
     offset = np.float32(system.settings.camera.offset)
     own: list[Calibration] = []
+    transfer: list[SeenTransfer] = []
     for entry in quality["acquisitions"]:
         if entry["status"] == "fail":
             own.append({"status": "fail", "reasons": entry["reasons"], "data_failed": True})
             continue
         frames = raw["frames"].isel(t=entry["index"]).values.astype(np.float32) - offset
         own.append(system.calibrate(frames, raw.attrs["pixel_um"]))
+        if not transfer and own[-1]["status"] != "fail":
+            transfer = system.seen_transfer(frames, own[-1], raw.attrs["pixel_um"])
     # an acquisition that lost one orientation still knows the others
     estimates: list[Calibration] = [{**c, "acquisition": t} for t, c in enumerate(own) if not c.get("data_failed")]
     consensus = system.consensus(estimates) if estimates else {"status": "fail", "reasons": []}
@@ -63,6 +69,7 @@ def _calibrated(system: ImagingSystem, raw: xr.Dataset, quality: Mapping[str, An
         "reasons": reasons,
         "consensus": consensus,
         "acquisitions": final,
+        "transfer": [asdict(order) for order in transfer],
     }
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from scipy.fft import next_fast_len
 
 from nstm.acquisition import Channel, DataError, computed_times
+from nstm.illumination.transfer import SeenTransfer
 from nstm.settings import Conventional, SystemSettings, override
 
 #: What is known of the illumination of one acquisition: a JSON-able mapping whose keys belong to the system.
@@ -222,6 +223,10 @@ class ImagingSystem(abc.ABC):
     def with_consensus(self, calibration: Calibration, consensus: Calibration) -> Calibration:
         """The calibration that an acquisition is reconstructed with; default: the consensus."""
         return consensus
+
+    def seen_transfer(self, frames: np.ndarray, calibration: Calibration, pixel_um: float) -> list[SeenTransfer]:
+        """What frames ``(*frame_axes, z, y, x)`` (offset removed) show of the transfer functions; default: nothing."""
+        return []
 
     def alike(self, frames: np.ndarray) -> np.ndarray:
         """Images ``(n, y, x)`` in order of time that differ only where the sample has moved; may be none.

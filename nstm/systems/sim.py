@@ -18,6 +18,7 @@ from nstm.illumination import order
 from nstm.illumination import sim as illumination_sim
 from nstm.illumination.beads import otf_from_bead
 from nstm.illumination.contrast import modulation_contrast
+from nstm.illumination.transfer import SeenTransfer, seen_transfer
 from nstm.optics.grids import frequencies, samples
 from nstm.optics.lens import Lens
 from nstm.optics.measured import MeasuredOtf, read_otf, write_otf
@@ -219,6 +220,10 @@ class Sim(ImagingSystem):
         return illumination_sim.estimate(
             np.asarray(frames, np.float32), beams=self.settings.illumination.beams, **self._lens(pixel_um)
         )
+
+    def seen_transfer(self, frames: np.ndarray, calibration: Calibration, pixel_um: float) -> list[SeenTransfer]:
+        """See :func:`nstm.illumination.transfer.seen_transfer`."""
+        return seen_transfer(frames, calibration, **self._lens(pixel_um))
 
     def measure_transfer(self, frames: np.ndarray, pixel_um: float, path: Path) -> None:
         """Transfer functions of all orders from the first orientation; see :func:`nstm.illumination.beads`."""

@@ -9,6 +9,9 @@ def test_function(experiment, params, tmp_path) -> None:
     found = json.loads((tmp_path / "illumination.json").read_text())
     assert found["status"] != "fail"
     assert len(found["consensus"]["pattern_vectors"]) == 3
+    (order,) = found["transfer"]
+    assert len(order["frequency"]) == len(order["assumed"]) == len(order["seen"])
+    assert any(value is not None for value in order["seen"])
 
 
 def test_rule_is_a_gate(experiment, ran) -> None:
