@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import xarray as xr
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 TIME_ORIGINS = ("read", "computed", "assumed")
 
@@ -90,6 +92,8 @@ def make_acquisitions(
         raise DataError(f"time_origin is {time_origin!r}, allowed: {', '.join(TIME_ORIGINS)}")
     if not pixel_um > 0:
         raise DataError(f"pixel_um is {pixel_um}, must be positive")
+    import xarray as xr  # not earlier: settings are checked without it
+
     return xr.Dataset(
         {"frames": ((*dims, "y", "x"), frames), "time": (dims, times)},
         attrs={

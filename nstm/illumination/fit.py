@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-import scipy.optimize
+import scipy.fft  # scipy.optimize loads when it is used
 
 from nstm.illumination.bands import (
     Detection,

@@ -1,23 +1,25 @@
-"""Raw data in, results out: readers of vendor formats behind one protocol, and OME-Zarr stores."""
+"""Raw data in, results out: readers of vendor formats behind one protocol, and OME-Zarr stores.
 
-from nstm.io.open import open_acquisitions
-from nstm.io.store import (
-    open_raw,
-    open_timelapse,
-    raw_status,
-    replace_whole,
-    write_failed,
-    write_raw,
-    write_timelapse,
-)
+The public functions load on first use: checking a config needs neither readers nor zarr.
+"""
 
-__all__ = [
-    "open_acquisitions",
-    "open_raw",
-    "open_timelapse",
-    "raw_status",
-    "replace_whole",
-    "write_failed",
-    "write_raw",
-    "write_timelapse",
-]
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "open_acquisitions": "nstm.io.open",
+    "open_raw": "nstm.io.store",
+    "open_timelapse": "nstm.io.store",
+    "raw_status": "nstm.io.store",
+    "replace_whole": "nstm.io.whole",
+    "write_failed": "nstm.io.store",
+    "write_raw": "nstm.io.store",
+    "write_timelapse": "nstm.io.store",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'nstm.io' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)

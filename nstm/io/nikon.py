@@ -16,9 +16,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nd2
 import numpy as np
 
 from nstm.acquisition import DataError
@@ -36,6 +35,9 @@ from nstm.io.protocol import (
     picked,
     shown,
 )
+
+if TYPE_CHECKING:
+    import nd2
 
 _AXES = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z", "CustomLoop": "I"}
 _STAMP_BYTES = 8  # a time stamp precedes the pixels of a frame
@@ -59,6 +61,8 @@ class NikonReader:
 
     def open(self, path: Path, position: str | None) -> ImageFile:
         """Read the header of the file; see :class:`nstm.io.protocol.Reader`."""
+        import nd2  # not earlier: every job finds out which files there are
+
         chunks = read_chunks(path)
         with damage(path, "header"), nd2.ND2File(path) as file:
             return _open(path, file, chunks, position)

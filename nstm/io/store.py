@@ -17,8 +17,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from ome_zarr.format import FormatV05
-from ome_zarr.writer import write_multiscales_metadata
 from zarr.storage import LocalStore
 
 from nstm.acquisition import Channel, DataError, make_acquisitions
@@ -288,6 +286,9 @@ def _write_metadata(
     name: str,
     block: Mapping[str, Any],
 ) -> None:
+    from ome_zarr.format import FormatV05  # not earlier: it takes longer to load than a store to read
+    from ome_zarr.writer import write_multiscales_metadata
+
     described = [{"name": n, "type": kind} | ({"unit": unit} if unit else {}) for n, kind, unit in axes]
     datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}]
     write_multiscales_metadata(group, datasets, fmt=FormatV05(), axes=described, name=name)

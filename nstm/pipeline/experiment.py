@@ -10,9 +10,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-import xarray as xr
 from pydantic import Field, ValidationError
 
 from nstm.acquisition import DataError
@@ -30,7 +29,10 @@ from nstm.settings import (
     Section,
     override,
 )
-from nstm.systems.base import ImagingSystem, registered
+from nstm.systems.base import ImagingSystem, kinds, registered_in, system_of_kind
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 #: Raised by hand when the results of a stage change for the same settings; a release alone reruns nothing.
 NUMERICS: dict[str, int] = {
@@ -269,32 +271,32 @@ def system_class(kind: str, base_dir: Path) -> type[ImagingSystem]:
     Raises:
         DataError: neither is there, or the file cannot be used.
     """
-    known = registered()
+    known = kinds()
     if kind in known:
-        return known[kind]
+        return system_of_kind(kind)
     if kind.endswith(".py"):
         return _from_file(resolve(base_dir, kind))
     raise DataError(
-        f"{shown(kind)} is no known kind of system{closest(kind, list(known))}; allowed: "
+        f"{shown(kind)} is no known kind of system{closest(kind, known)}; allowed: "
         f"{', '.join(sorted(known))}, or the path of a Python file that registers one"
     )
 
 
 @functools.cache
 def _from_file(path: str) -> type[ImagingSystem]:
-    before = set(registered().values())
     if not os.path.isfile(path):
         raise DataError(f"there is no file {path} that would register a system")
     spec = importlib.util.spec_from_file_location(f"nstm_system_{Path(path).stem}", path)
     if spec is None or spec.loader is None:
         raise DataError(f"{path} is no Python file")
+    before = registered_in(spec.name)  # another file of that name
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise DataError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
-    own = [s for s in registered().values() if s not in before and s.__module__ == spec.name]
+    own = [system for system in registered_in(spec.name) if system not in before]
     if len(own) != 1:
         raise DataError(
             f"{path} registers {len(own)} systems; exactly one class under @nstm.systems.base.register is needed"
@@ -305,7 +307,7 @@ def _from_file(path: str) -> type[ImagingSystem]:
 def _plain_system(settings: Mapping[str, Any], base_dir: Path) -> dict[str, Any]:
     plain = {k: v for k, v in settings.items() if k not in OVERRIDABLE}
     kind = plain.get("kind")
-    if isinstance(kind, str) and kind.endswith(".py") and kind not in registered():
+    if isinstance(kind, str) and kind.endswith(".py") and kind not in kinds():
         plain["kind"] = resolve(base_dir, kind)
     return plain
 
@@ -316,7 +318,7 @@ def _system_problems(name: str, settings: Any, config: ExperimentConfig | None, 
         return []  # the config's own check has said so
     kind = settings.get("kind")
     if not isinstance(kind, str):
-        return [f"{key}.kind: is missing or no text; allowed: {', '.join(sorted(registered()))}"]
+        return [f"{key}.kind: is missing or no text; allowed: {', '.join(sorted(kinds()))}"]
     try:
         system = system_class(kind, base_dir)
     except DataError as error:

@@ -17,7 +17,7 @@ from nstm.pipeline.recorded import channels_of, file_notes, has_colours
 from nstm.pipeline.scan import alike, family, scan
 from nstm.pipeline.sheet import RESERVED
 from nstm.pipeline.table import columns, section, wrapped
-from nstm.systems.base import registered
+from nstm.systems.base import kinds
 from nstm.systems.instruments import INSTRUMENTS
 
 _COLUMNS = ("sample", "path", "system", "channel", "position", "group")
@@ -148,7 +148,7 @@ def config_text(rows: Sequence[Row], systems: dict[str, list[Key]], config: Path
     text = _HEAD.format(count=_counted(recordings, "recording"), config=shown(config))
     for name, keys in systems.items():
         text += f"  {name}: # {_summary([row for row in rows if row.system == name])}\n"
-        text += f"    kind: sim # the keys below are those of `sim`; known: {', '.join(sorted(registered()))}\n"
+        text += f"    kind: sim # the keys below are those of `sim`; known: {', '.join(sorted(kinds()))}\n"
         text += _INSTRUMENT
         for part in dict.fromkeys(key.name.partition(".")[0] for key in keys):
             own = [key for key in keys if key.name.startswith(f"{part}.")]

@@ -21,7 +21,7 @@ from nstm.io.jsonfile import plain
 from nstm.io.protocol import shown
 from nstm.pipeline.status import one_line
 from nstm.settings import SECTIONS, SystemSettings
-from nstm.systems import registered
+from nstm.systems import kinds, system_of_kind
 
 RAW = "raw.ome.zarr"
 _FITS, _TIMELAPSES = "fits/*.zarr", "timelapse/*.ome.zarr"
@@ -132,8 +132,7 @@ def differing(params: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a stage that are not the defaults, by their key; what has no default is always there."""
     found: dict[str, Any] = {}
     system = _mapping(params.get("system"))
-    kinds = registered()
-    model = kinds[system["kind"]].Settings if system.get("kind") in kinds else SystemSettings
+    model = system_of_kind(system["kind"]).Settings if system.get("kind") in kinds() else SystemSettings
     found |= _differences(system, model, "system.")
     for name, section in SECTIONS.items():
         found |= _differences(_mapping(params.get(name)), section, f"{name}.")

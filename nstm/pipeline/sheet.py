@@ -12,7 +12,6 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from nstm.acquisition import DataError
-from nstm.io.files import find_files
 from nstm.pipeline.problems import closest, lines_of, refuse, shown
 from nstm.pipeline.simulate import case_of
 from nstm.settings import Section
@@ -103,6 +102,8 @@ class SampleRow(Section):
 
     def files(self) -> list[Path]:
         """The files behind ``path`` as the readers find them; none where nothing is there."""
+        from nstm.io.files import find_files  # not earlier: it loads the readers
+
         try:
             return find_files(self.path)
         except (DataError, OSError):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from nstm.pipeline.problems import lines_of
 from nstm.settings import Reconstruction, Section, override
-from nstm.simulate.studies import STUDIES, StudyCase
-from nstm.systems.base import registered
+from nstm.systems.base import system_of_kind
+
+if TYPE_CHECKING:
+    from nstm.simulate.studies import StudyCase
 
 #: What the amounts of motions are given in.
 _UNITS = {"translation": " px", "rotation": "°", "shear": "", "swirl": " rad", "vibration": " px"}
@@ -82,7 +84,7 @@ class Studies(Section):
     def case_params(self, engine: str, study: str, name: str) -> dict[str, Any]:
         """Plain settings that the results of a case depend on, and nothing else."""
         run, case = getattr(self, engine), cases(study)[name]
-        whole = override(Reconstruction(), dict(registered()[case.system].fit_defaults))
+        whole = override(Reconstruction(), dict(system_of_kind(case.system).fit_defaults))
         settings = override(whole, {"engine": engine, **run.reconstruction})
         return {
             "case": dataclasses.asdict(case),
@@ -94,6 +96,8 @@ class Studies(Section):
 
 def cases(study: str) -> Mapping[str, StudyCase]:
     """The cases of a study by their names, which are good file names."""
+    from nstm.simulate.studies import STUDIES  # not earlier: every job of every rule reads the config
+
     return {"-".join(_words(case)): case for case in STUDIES[study]}
 
 

@@ -11,7 +11,7 @@ from nstm.simulate.dpc import DpcMicroscope
 from nstm.simulate.recording import Recording
 from nstm.simulate.sim import SimMicroscope
 from nstm.simulate.volume import VolumeMicroscope
-from nstm.systems.base import ImagingSystem, registered
+from nstm.systems.base import ImagingSystem, system_of_kind
 
 
 def system_of(microscope: SimMicroscope | DpcMicroscope) -> ImagingSystem:
@@ -33,7 +33,7 @@ def system_of(microscope: SimMicroscope | DpcMicroscope) -> ImagingSystem:
         if isinstance(m, VolumeMicroscope):
             optics["z_step_um"] = m.z_step_um
             extra["frames"] = {"planes": m.planes}
-    system = registered()[kind]
+    system = system_of_kind(kind)
     stated = {"kind": kind, "optics": optics, "camera": {"offset": m.offset}, **extra}
     return system(system.Settings.model_validate(stated))
 

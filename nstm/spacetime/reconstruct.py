@@ -20,7 +20,8 @@ from nstm.spacetime.memory import available_bytes, peak_bytes
 from nstm.spacetime.renderer import make_renderer, predict
 from nstm.spacetime.result import Fit, forward_model
 from nstm.spacetime.tiles import Tiles, Tiling, plan
-from nstm.systems.base import ForwardModel, ImagingSystem
+from nstm.systems.base import ImagingSystem
+from nstm.systems.forward import ForwardModel
 
 #: A fit whose mean squared residual is below this, in units of the noise variance, counts as found: one that explains
 #: the frames always takes a little of the noise for structure.

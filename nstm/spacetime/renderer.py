@@ -16,7 +16,7 @@ from nstm.spacetime.multigrid import MotionGrids, SceneGrids
 from nstm.spacetime.networks import MotionNetwork, SceneNetwork
 from nstm.spacetime.rendering import Back, Once, PerPixel, Rendering
 from nstm.spacetime.representation import Motion, Scene, relative_times
-from nstm.systems.base import ForwardModel
+from nstm.systems.forward import ForwardModel
 
 #: Weight of a change of velocity beside that of its gradient.
 _SHAKE = 1e-3

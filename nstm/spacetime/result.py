@@ -18,7 +18,8 @@ from nstm.settings import Reconstruction
 from nstm.spacetime.displacement import determined, material_displacement, trajectories
 from nstm.spacetime.fit import Trace
 from nstm.spacetime.renderer import Parameters, Renderer, make_renderer, predict, relative_times
-from nstm.systems.base import ForwardModel, ImagingSystem, registered
+from nstm.systems.base import ImagingSystem, kinds, system_of_kind
+from nstm.systems.forward import ForwardModel
 
 #: Standard error of the displacement (camera pixels) above which it counts as not determined.
 DETERMINED_PX = 0.25
@@ -235,10 +236,9 @@ def load(path: str | os.PathLike[str]) -> Fit:
         raise DataError(f"{path}: not a saved fit ({error}); give a file that fit.save wrote") from error
     if meta.get("schema") != _SCHEMA:
         raise DataError(f"{path}: fit of version {meta.get('schema')!r}, this program reads version {_SCHEMA}")
-    kinds = registered()
-    if meta["kind"] not in kinds:
-        raise DataError(f"{path}: fit of the system {meta['kind']!r}, registered are: {', '.join(sorted(kinds))}")
-    system = kinds[meta["kind"]]
+    if meta["kind"] not in kinds():
+        raise DataError(f"{path}: fit of the system {meta['kind']!r}, registered are: {', '.join(sorted(kinds()))}")
+    system = system_of_kind(meta["kind"])
     return Fit(
         system=system(system.Settings.model_validate(meta["system"])),
         settings=Reconstruction.model_validate(meta["settings"]),

@@ -1,6 +1,8 @@
-"""Imaging systems: the forward model of every modality behind one protocol."""
+"""Imaging systems: the forward model of every modality behind one protocol.
 
-from nstm.systems import dpc, sim  # registers the systems
-from nstm.systems.base import Baseline, Calibration, ForwardModel, ImagingSystem, register, registered
+A system loads when it is asked for by its kind, and JAX with its first forward model.
+"""
 
-__all__ = ["Baseline", "Calibration", "ForwardModel", "ImagingSystem", "dpc", "register", "registered", "sim"]
+from nstm.systems.base import Baseline, Calibration, ImagingSystem, kinds, register, registered, system_of_kind
+
+__all__ = ["Baseline", "Calibration", "ImagingSystem", "kinds", "register", "registered", "system_of_kind"]

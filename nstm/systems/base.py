@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import abc
+import functools
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from jaxtyping import Array, Float, Int
 from scipy.fft import next_fast_len
 
 from nstm.acquisition import Channel, DataError, computed_times
 from nstm.illumination.transfer import SeenTransfer
 from nstm.settings import Conventional, SystemSettings, override
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from nstm.systems.forward import ForwardModel
 
 #: What is known of the illumination of one acquisition: a JSON-able mapping whose keys belong to the system.
 #: Every one carries ``status`` (pass | warn | fail) and ``reasons`` (list of ``{"severity", "code", "message"}``).
@@ -39,70 +43,6 @@ def padded(frame_shape: tuple[int, int, int], padding_px: int) -> tuple[tuple[in
     rows, columns = (next_fast_len(n + 2 * padding_px, True) if padding_px else n for n in sides)
     field = ((0, planes), ((rows - sides[0]) // 2, sides[0]), ((columns - sides[1]) // 2, sides[1]))
     return (planes, rows, columns), field
-
-
-class ForwardModel(eqx.Module):
-    """Predicts the measurements of one acquisition from the scene at the times that each of them needs.
-
-    A measurement is what one exposure records (a frame; for a rolling shutter a block of rows). The scene
-    lives on its own grid, which may be finer and larger than the camera's.
-    """
-
-    scene_shape: tuple[int, int, int, int] = eqx.field(static=True)  # (channel, z, y, x), padding included
-    #: First sample and number of samples of the camera's field on the scene's grid, along z, y and x.
-    output_field: Field = eqx.field(static=True)
-    times: Float[Array, "m k"]  # scene times that each measurement needs, s from the first frame
-
-    nonnegative: ClassVar[bool] = True  # a density is never below zero; a phase may be
-
-    @abc.abstractmethod
-    def render(self, scenes: Float[Array, "n k c z y x"], which: Int[Array, "n"]) -> Float[Array, "n z v u"]:
-        """The measurements ``which`` from the scene at their ``times``; differentiable, pure, no host round trip."""
-
-    def offsets(self) -> dict[str, Array]:
-        """Small corrections of the calibration that a fit may refine, all zero; default: the gain of every measurement.
-
-        ``intensity (m,)`` is known to every model whose measurements are proportional to the light: what bleaching or
-        a lamp adds to it, as a share. A model that leaves it out has no gains.
-        """
-        return {"intensity": jnp.zeros(len(self.times))}
-
-    def corrected(self, offsets: dict[str, Array]) -> ForwardModel:
-        """The model with all ``offsets`` but the gains applied; default: none."""
-        return self
-
-    def seen(
-        self, scenes: Float[Array, "n k c z y x"], which: Int[Array, "n"], offsets: dict[str, Array]
-    ) -> Float[Array, "n z v u"]:
-        """:meth:`render` with ``offsets`` applied; the mean gain is 1, so that the scene keeps its scale."""
-        images = self.corrected(offsets).render(scenes, which)
-        if "intensity" not in offsets:
-            return images
-        gain = 1 + offsets["intensity"]
-        return images * (gain[which] / jnp.mean(gain))[:, None, None, None]
-
-    @property
-    def joins_late(self) -> bool:
-        """Some channels may join a fit later than the others (:meth:`joined`); default: none."""
-        return False
-
-    def joined(self, share: Array) -> ForwardModel:
-        """The model in which what :attr:`joins_late` counts by ``share``, itself at 1; default: itself."""
-        return self
-
-    def in_units(self, scene: Float[Array, "*n c z y x"]) -> Float[Array, "*n c z y x"]:
-        """A scene in the units of the results; default: those that it is fitted in."""
-        return scene
-
-    def in_field(self, images: Float[Array, "... y x"]) -> Float[Array, "... v u"]:
-        """What lies in the camera's field, of images on the scene's grid."""
-        _, (y, rows), (x, columns) = self.output_field
-        return images[..., y : y + rows, x : x + columns]
-
-    def output(self, scene: Float[Array, "c z y x"]) -> Float[Array, "c z y x"]:
-        """A scene as it is stored: padding cut off; a system also limits it to the support that it transfers."""
-        first, planes = self.output_field[0]
-        return self.in_field(scene[:, first : first + planes])
 
 
 @dataclass(frozen=True)
@@ -309,6 +249,8 @@ class ImagingSystem(abc.ABC):
 
 
 _REGISTRY: dict[str, type[ImagingSystem]] = {}
+#: Modules that register the systems built in: loaded when the system is asked for.
+_BUILT_IN = {"dpc": "nstm.systems.dpc", "sim": "nstm.systems.sim"}
 
 
 def register(system: type[ImagingSystem]) -> type[ImagingSystem]:
@@ -317,11 +259,40 @@ def register(system: type[ImagingSystem]) -> type[ImagingSystem]:
     return system
 
 
-def registered() -> dict[str, type[ImagingSystem]]:
-    """All systems by kind, those of installed entry points (group ``nstm.systems``) included."""
-    from importlib.metadata import entry_points
+def kinds() -> list[str]:
+    """Kinds of all systems, those of installed entry points (group ``nstm.systems``) included."""
+    return list(dict.fromkeys((*_BUILT_IN, *_entry_points(), *_REGISTRY)))
 
-    for point in entry_points(group="nstm.systems"):
-        if point.name not in _REGISTRY:
-            _REGISTRY[point.name] = point.load()
-    return dict(_REGISTRY)
+
+def system_of_kind(kind: str) -> type[ImagingSystem]:
+    """The system of one of :func:`kinds`; no other is loaded."""
+    if kind not in _REGISTRY:
+        if kind in _BUILT_IN:
+            importlib.import_module(_BUILT_IN[kind])
+        else:
+            _REGISTRY[kind] = _entry_points()[kind].load()
+    return _REGISTRY[kind]
+
+
+def registered() -> dict[str, type[ImagingSystem]]:
+    """All systems by kind."""
+    return {kind: system_of_kind(kind) for kind in kinds()}
+
+
+def registered_in(module: str) -> list[type[ImagingSystem]]:
+    """The systems that a module has registered."""
+    return [system for system in _REGISTRY.values() if system.__module__ == module]
+
+
+@functools.cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="nstm.systems")}
+
+
+def __getattr__(name: str) -> Any:
+    """The forward model of a system, which needs JAX; what is asked before a fit does not."""
+    if name != "ForwardModel":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nstm.systems.forward import ForwardModel
+
+    return ForwardModel

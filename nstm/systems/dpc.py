@@ -5,25 +5,25 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from jaxtyping import Array, Float, Int
 from scipy.fft import fftshift, ifftshift
 
 from nstm.acquisition import Channel, DataError
 from nstm.conventional import dpc as conventional_dpc
 from nstm.illumination import dpc as illumination_dpc
 from nstm.io.arrays import array_shape, read_array
-from nstm.io.open import parse_crop
 from nstm.optics.dpc import HalfDiscs, Leds, Lens, SourceMap, Sources, Transfer, transfer_functions
 from nstm.optics.noise import noise_variance
 from nstm.settings import Conventional, override
-from nstm.systems.base import Baseline, Calibration, ForwardModel, ImagingSystem, padded, register
+from nstm.systems.base import Baseline, Calibration, ImagingSystem, padded, register
 from nstm.systems.dpc_settings import DpcSettings
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from nstm.systems.dpc_forward import DpcForward
 
 #: Unit of the absorption in the scene that is fitted. An optimiser that gives every coefficient the same pace then
 #: finds the phase and its motion first; in units of 1 the absorption takes up what the motion leaves.
@@ -32,49 +32,6 @@ ABSORPTION_UNIT = 0.1
 _TRANSFERRED = 1e-9
 #: Share of the light of a source map that must lie within the illumination's aperture.
 _INSIDE = 0.5
-
-
-class DpcForward(ForwardModel):
-    """``image = crop F^-1{ A F{absorption} + i B F{phase} }``, intensity over background minus 1.
-
-    The channels of the scene are in ``units``: :data:`ABSORPTION_UNIT` and rad.
-    """
-
-    nonnegative: ClassVar[bool] = False
-
-    transfer: Float[Array, "m c v h"]  # of the scene to each image; that of the phase, the last, is multiplied by i
-    units: Float[Array, "c"]
-    support: Float[Array, "c v h"]
-
-    def render(self, scenes: Float[Array, "n 1 c 1 y x"], which: Int[Array, "n"]) -> Float[Array, "n 1 v u"]:
-        """Images of the sources ``which`` from the sample at the time of each."""
-        spectra = jnp.fft.rfft2(scenes[:, 0, :, 0]) * self.transfer[which]
-        spectrum = 1j * spectra[:, -1] + jnp.sum(spectra[:, :-1], axis=1)
-        images = jnp.fft.irfft2(spectrum, s=self.scene_shape[-2:])
-        return self.in_field(images)[:, None]
-
-    def offsets(self) -> dict[str, Array]:
-        """None: a little light more or less looks like a phase that rises across the field, so gains are not fitted."""
-        return {}
-
-    @property
-    def joins_late(self) -> bool:
-        """Whether the sample absorbs: what moves between two opposite sources looks like absorption."""
-        return self.transfer.shape[1] > 1
-
-    def joined(self, share: Array) -> DpcForward:
-        """The model with that ``share`` of the absorption."""
-        by_channel = jnp.ones(len(self.units)).at[:-1].set(share)
-        return replace(self, transfer=self.transfer * by_channel[:, None, None])
-
-    def output(self, scene: Float[Array, "c 1 y x"]) -> Float[Array, "c 1 y x"]:
-        """The field of the camera, limited to the frequencies that some source transfers; the phase has no mean."""
-        limited = jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support[:, None], s=self.scene_shape[-2:])
-        return self.in_field(self.in_units(limited))
-
-    def in_units(self, scene: Float[Array, "*n c 1 y x"]) -> Float[Array, "*n c 1 y x"]:
-        """Absorption in units of 1, phase in rad."""
-        return scene * self.units[:, None, None, None]
 
 
 @register
@@ -120,6 +77,8 @@ class Dpc(ImagingSystem):
         found, source = super().of(acquisitions), acquisitions.attrs["source"]
         if "plane_shape" not in source:
             return found
+        from nstm.io.open import parse_crop  # not earlier: it loads the readers
+
         (height, width), light = source["plane_shape"], found.settings.illumination
         if light.source_map is not None and light.source_map_px is None:
             found = type(self)(override(found.settings, {"illumination": {"source_map_px": [height, width]}}))
@@ -168,6 +127,10 @@ class Dpc(ImagingSystem):
         padding_px: int,
     ) -> DpcForward:
         """The forward model on a grid with at least ``padding_px`` camera pixels around the field."""
+        import jax.numpy as jnp
+
+        from nstm.systems.dpc_forward import DpcForward
+
         if frame_shape[0] != 1:
             raise DataError(_PLANES.format(frame_shape[0]))
         shape, field = padded(frame_shape, padding_px)

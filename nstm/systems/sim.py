@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import jax.numpy as jnp
 import numpy as np
 from pydantic import Field, model_validator
 from scipy.fft import next_fast_len
@@ -26,8 +25,9 @@ from nstm.optics.otf import pixel_transfer
 from nstm.settings import Conventional, FrameSettings, Optics, Section, SystemSettings
 from nstm.systems.base import Baseline, Calibration, FrameFigure, ImagingSystem, register
 from nstm.systems.instruments import INSTRUMENTS, instrument, with_preset
-from nstm.systems.sim_forward import SimForward, aligned, padded_side
-from nstm.systems.sim_pattern import Pattern
+
+if TYPE_CHECKING:
+    from nstm.systems.sim_forward import SimForward
 
 #: Amplitude of the modulated light over the noise below which a pattern is hardly there: frames without one reach 0.35,
 #: 25 photons at the brightest give 0.5 to 0.6.
@@ -261,6 +261,11 @@ class Sim(ImagingSystem):
         padding_px: int,
     ) -> SimForward:
         """The forward model on a grid with ``padding_px`` camera pixels around the field."""
+        import jax.numpy as jnp
+
+        from nstm.systems.sim_forward import SimForward, aligned, padded_side
+        from nstm.systems.sim_pattern import Pattern
+
         ratio, (planes, *field) = self.grid_ratio, frame_shape
         camera, fine = zip(*(padded_side(n, padding_px, ratio) for n in field), strict=True)
         # the field must begin on a sample of both grids

@@ -10,7 +10,7 @@ from jaxtyping import Array, Complex, Float, Int
 from scipy.fft import next_fast_len
 
 from nstm.acquisition import DataError
-from nstm.systems.base import ForwardModel
+from nstm.systems.forward import ForwardModel
 from nstm.systems.sim_pattern import Pattern
 
 

@@ -3,13 +3,10 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import time
 
 import pytest
 
-from tests.experiments import Workdir, stub_experiment
+from tests.experiments import Workdir
 
 
 def test_gates_stop_samples_and_the_report_covers_all(finished: Workdir) -> None:
@@ -97,33 +94,3 @@ def test_a_bad_config_is_refused_readably(finished: Workdir, change: str, messag
     text = finished.snakemake("--dry-run", "--config", change, check=False)
     assert message in text
     assert "Traceback" not in text
-
-
-def test_an_interrupted_rule_leaves_nothing_that_passes_for_whole(tmp_path) -> None:
-    workdir = stub_experiment(
-        tmp_path,
-        {"slow.txt": "t=1\nreconstruct=hang\n"},
-        [{"sample": "slow", "path": "../data/slow.txt", "system": "stub"}],
-    )
-    started = workdir.result("slow/jobs/00000-00000.zarr.started")
-    run = subprocess.Popen(
-        workdir.command("--cores", "1"),
-        cwd=workdir.folder,
-        env=workdir.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while not started.exists() and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert started.exists()
-    os.killpg(run.pid, signal.SIGKILL)  # nothing may tidy up
-    run.wait()
-    assert workdir.result("slow/jobs/00000-00000.zarr").is_dir()
-    workdir.env["STUB_FREE"] = "1"
-    workdir.snakemake("--unlock")
-    assert workdir.planned()["reconstruct"] == 1
-    workdir.snakemake()
-    assert json.loads((workdir.result("slow/fits/00000-00000.zarr") / "zarr.json").read_text())
-    assert workdir.planned() == {}

@@ -35,6 +35,17 @@ BASELINES = sorted(
     {name for sample in EXPERIMENT.samples for name in EXPERIMENT.baselines(sample)}
 )
 
+#: Simulated recordings that the sheet asks for.
+SIMULATED = sorted(
+    {
+        case
+        for row in EXPERIMENT.samples.values()
+        for path in (row.path, row.truth)
+        if path and (case := simulation.case_of(path))
+    }
+)
+NOTHING = "(?!)"  # a pattern that no name matches
+
 SAMPLE = "results/{sample}"
 INSPECT = f"{SAMPLE}/inspect.json"
 RAW = f"{SAMPLE}/raw.ome.zarr"

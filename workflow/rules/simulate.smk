@@ -12,7 +12,7 @@ rule simulate:
         f"{{folder}}{simulation.FOLDER}/benchmarks/{{case}}.tsv"
     wildcard_constraints:
         folder="(.*/)?",
-        case="|".join(map(re.escape, simulation.cases())),
+        case="|".join(map(re.escape, SIMULATED)) or NOTHING,
     conda:
         "../../environment.yml"
     threads: 1

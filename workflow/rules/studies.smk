@@ -73,7 +73,7 @@ rule study:
 rule studies:
     """The page of all studies that the config asks for."""
     input:
-        records=[
+        records=lambda wildcards: [
             path
             for engine, study in STUDIES.chosen
             for path in case_files(f"{STUDY_CASE}.json", engine, study)

@@ -53,7 +53,7 @@ def run_reconstruct(params, raw_store, illumination_json, first, last, out_store
     if raw.get("reconstruct") == "hang" and "STUB_FREE" not in os.environ:
         Path(out_store).mkdir()
         Path(f"{out_store}.started").write_text(str(os.getpid()))
-        for _ in range(600):
+        for _ in range(36_000):
             if Path(f"{out_store}.go-on").exists():
                 break
             time.sleep(0.1)
