@@ -111,6 +111,12 @@ def frame_axes_of(acquisitions: xr.Dataset) -> tuple[str, ...]:
     return tuple(acquisitions.attrs["frame_axes"])
 
 
+def frame_shape_of(acquisitions: xr.Dataset) -> tuple[int, int, int]:
+    """Planes, rows and columns of a frame."""
+    sizes = acquisitions.sizes
+    return sizes["z"], sizes["y"], sizes["x"]
+
+
 def computed_times(
     acquisitions: int,
     axes: Mapping[str, int],

@@ -100,6 +100,15 @@ class FrameSettings(Section):
             "its columns, e.g. 'angle phase' (Nikon N-SIM); empty: every plane is a frame"
         ),
     ] = None
+    binning: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="pixels averaged along y and x when the file is read; `crop` and all results count the pixels "
+            "after it, `optics.pixel_um` is that of the file",
+        ),
+    ] = 1
     exposure_s: Annotated[float | None, Field(gt=0, description="exposure of one frame, s")] = None
     z_delay_s: Annotated[float, Field(ge=0, description="wait before the next plane, s")] = 0.0
     acquisition_interval_s: Annotated[

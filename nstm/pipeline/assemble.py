@@ -38,7 +38,7 @@ def run_assemble(
     stage = Stage.from_params(params)
     raw = open_raw(raw_store)
     system = stage.system_of(raw)
-    axis = time_axis(raw, system.block_axis, params["reconstruction"]["output_times"])
+    axis = time_axis(raw, system, params["reconstruction"]["output_times"])
     name, label, transfer = PRODUCTS[product]
     jobs = sorted((_open_job(path) for path in job_stores), key=lambda job: job.attrs["nstm"]["first"])
     times = np.concatenate([job.attrs["nstm"]["times_s"] for job in jobs])

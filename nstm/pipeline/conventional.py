@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
+from nstm.acquisition import frame_shape_of
 from nstm.conventional.window import Window, windows
 from nstm.io.jsonfile import read_json
 from nstm.io.store import open_raw, write_timelapse
-from nstm.optics.grids import samples
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
-from nstm.pipeline.timeaxis import block_times, place, time_axis
+from nstm.pipeline.timeaxis import TimeAxis, block_times, place, time_axis
+from nstm.settings import Conventional
+from nstm.systems.base import Baseline, Calibration, ImagingSystem, Series
 
 #: What the attributes of every store of a moving window say.
 CAVEAT = "does not raise the temporal resolution, which is window_span_s (Biomed. Opt. Express 12, 790, 2021)"
@@ -24,68 +28,127 @@ CAVEAT = "does not raise the temporal resolution, which is window_span_s (Biomed
 def run_conventional(
     params: Mapping[str, Any], raw_store: Path, illumination_json: Path, product: str, out_store: Path
 ) -> None:
-    """Write ``timelapse/{product}.ome.zarr``: ``product`` of every window of blocks, NaN where there is none.
+    """Write ``timelapse/{product}.ome.zarr``: a conventional result of the system, NaN where there is none.
 
-    The window is centred: the result at a block uses the blocks around it, those of a neighbouring acquisition
-    only where the gap is no longer than between blocks. It does not raise the time resolution (Biomed. Opt. Express
-    12, 790, 2021), and the label says so.
+    Results of a window of blocks are centred: the one at a block uses the blocks around it, those of a neighbouring
+    acquisition only where the gap is no longer than between blocks. It does not raise the time resolution (Biomed. Opt.
+    Express 12, 790, 2021), and the label says so. Results of a series stand at all times of their acquisition.
     """
     stage = Stage.from_params(params)
     raw = open_raw(raw_store)
     system = stage.system_of(raw)
     baseline = system.baselines[product]
-    calibrations = read_json(illumination_json)["acquisitions"]
-    usable = [c["status"] != "fail" for c in calibrations]
-    offset = np.float32(system.settings.camera.offset)
-    block = system.block_axis
-    pixel = raw.attrs["pixel_um"]
-
-    @functools.lru_cache(maxsize=4)
-    def frames_of(acquisition: int) -> Any:
-        return raw["frames"].isel(t=acquisition).compute().astype(np.float32) - offset
-
-    def result(window: Window) -> np.ndarray:
-        members = sorted(window.members, key=lambda member: member[1])
-        stack = np.concatenate([frames_of(t).isel({block: [b]}).values for t, b in members], axis=_position(raw, block))
-        own = [calibrations[t] for t, _ in members]
-        return baseline.reconstruct(stack, own, pixel, stage.conventional)
-
-    axis = time_axis(raw, block, params["reconstruction"]["output_times"])
-    times = block_times(raw, block)
-    window_blocks = baseline.window or raw.sizes[block]
-    series = windows(times, window_blocks)
-    found = {w.centre: w for w in series if all(usable[t] for t, _ in w.members)}
-    spacing = np.diff(np.unique(times)).min() if times.size > 1 else 1.0
-    placed = place(axis, {c: w.time_s for c, w in found.items()}, spacing / 2)
+    source = _Source(
+        raw,
+        system,
+        calibrations=read_json(illumination_json)["acquisitions"],
+        settings=stage.conventional,
+        axis=time_axis(raw, system, params["reconstruction"]["output_times"]),
+    )
+    results = _of_series(source, baseline) if isinstance(baseline, Series) else _of_windows(source, baseline)
     channels = baseline.channels or system.channels
-    shape = _result_shape(raw, system.grid_ratio, len(channels))
-
-    def images() -> Iterator[np.ndarray]:
-        for index in range(len(axis.times_s)):
-            yield result(found[placed[index]]) if index in placed else np.full(shape, np.nan, np.float32)
-
-    flags = ["" if i in placed else _missing(usable[axis.acquisition[i]]) for i in range(len(axis.times_s))]
-    spans = [_span_s(raw, block, found[placed[i]]) if i in placed else None for i in range(len(axis.times_s))]
+    shape = (len(channels), *system.result_shape(frame_shape_of(raw)))
+    nothing = np.full(shape, np.nan, np.float32)
     write_timelapse(
         out_store,
-        images(),
-        times_s=axis.times_s,
-        pixel_um=pixel / system.grid_ratio,
+        (nothing if flag else results.image(index) for index, flag in enumerate(results.flags)),
+        times_s=source.axis.times_s,
+        pixel_um=raw.attrs["pixel_um"] / system.grid_ratio,
         z_step_um=raw.attrs["z_step_um"],
         label=baseline.label,
         channels=channels,
         effective_transfer=baseline.effective_transfer,
-        flags=flags,
+        flags=results.flags,
         provenance=lineage(raw, params),
         extra={
-            "window": window_blocks,
-            "window_note": series.explanation,
-            "window_caveat": CAVEAT if window_blocks > 1 else None,
-            "window_span_s": spans,
-            "block": [int(b) for b in axis.block],
+            **results.about,
+            "block": [int(b) for b in source.axis.block],
             "block_name": system.block_name,
         },
     )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the results of a sample are made of."""
+
+    raw: xr.Dataset
+    system: ImagingSystem
+    calibrations: list[Calibration]
+    settings: Conventional
+    axis: TimeAxis
+
+    def usable(self, acquisition: int) -> bool:
+        """Whether an acquisition passed its checks."""
+        return bool(self.calibrations[acquisition]["status"] != "fail")
+
+    @functools.cached_property
+    def frames_of(self) -> Callable[[int], xr.DataArray]:
+        """Frames of an acquisition, offset removed; the last few stay in memory."""
+        offset = np.float32(self.system.settings.camera.offset)
+
+        @functools.lru_cache(maxsize=4)
+        def frames(acquisition: int) -> xr.DataArray:
+            return self.raw["frames"].isel(t=acquisition).compute().astype(np.float32) - offset
+
+        return frames
+
+
+@dataclass(frozen=True)
+class _Results:
+    """The result at every time, why there is none ("": there is one), and what the store tells of them."""
+
+    image: Callable[[int], np.ndarray]
+    flags: list[str]
+    about: dict[str, Any]
+
+
+def _of_windows(source: _Source, baseline: Baseline) -> _Results:
+    raw, system, axis = source.raw, source.system, source.axis
+    block, pixel = system.block_axis, raw.attrs["pixel_um"]
+    times = block_times(raw, system)
+    window_blocks = baseline.window or raw.sizes[block]
+    series = windows(times, window_blocks)
+    found = {w.centre: w for w in series if all(source.usable(t) for t, _ in w.members)}
+    spacing = np.diff(np.unique(times)).min() if times.size > 1 else 1.0
+    placed = place(axis, {c: w.time_s for c, w in found.items()}, spacing / 2)
+
+    def image(index: int) -> np.ndarray:
+        members = sorted(found[placed[index]].members, key=lambda member: member[1])
+        blocks = [source.frames_of(t).isel({block: [b]}).values for t, b in members]
+        own = [source.calibrations[t] for t, _ in members]
+        stack = np.concatenate(blocks, axis=_position(raw, block))
+        return baseline.reconstruct(stack, own, pixel, source.settings)
+
+    indices = range(len(axis.times_s))
+    return _Results(
+        image,
+        flags=["" if i in placed else _missing(source.usable(axis.acquisition[i])) for i in indices],
+        about={
+            "window": window_blocks,
+            "window_note": series.explanation,
+            "window_caveat": CAVEAT if window_blocks > 1 else None,
+            "window_span_s": [_span_s(raw, block, found[placed[i]]) if i in placed else None for i in indices],
+        },
+    )
+
+
+def _of_series(source: _Source, series: Series) -> _Results:
+    raw, axis = source.raw, source.axis
+
+    @functools.lru_cache(maxsize=1)
+    def images(acquisition: int) -> np.ndarray:
+        frames, own = source.frames_of(acquisition).values, source.calibrations[acquisition]
+        since_first = axis.times_s[axis.of(acquisition)] - float(raw["time"].isel(t=acquisition).min())
+        return series.reconstruct(frames, own, raw.attrs["pixel_um"], source.settings, since_first)
+
+    def image(index: int) -> np.ndarray:
+        acquisition = int(axis.acquisition[index])
+        return images(acquisition)[index - axis.of(acquisition)[0]]
+
+    flags = ["" if source.usable(t) else _missing(usable=False) for t in axis.acquisition]
+    about = {"window": 1, "window_note": "Every acquisition by itself.", "window_caveat": None}
+    return _Results(image, flags, about)
 
 
 def _span_s(raw: Any, block: str, window: Window) -> float:
@@ -100,8 +163,3 @@ def _missing(usable: bool) -> str:
 
 def _position(raw: Any, axis: str) -> int:
     return list(raw["frames"].dims).index(axis) - 1  # the acquisition axis is gone
-
-
-def _result_shape(raw: Any, ratio: float, channels: int) -> tuple[int, int, int, int]:
-    sizes = raw.sizes
-    return channels, sizes["z"], samples(sizes["y"], ratio), samples(sizes["x"], ratio)

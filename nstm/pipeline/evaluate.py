@@ -17,8 +17,10 @@ from nstm.io.store import open_raw, open_timelapse
 from nstm.metrics import frc_resolution_um, psnr_equalised, psnr_plain, ring_equalise, ssim
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
+from nstm.pipeline.timeaxis import scene_times
 from nstm.quality.reasons import Reason, counted, reason, status_of
 from nstm.quality.trust import verdict, verdict_of_sample
+from nstm.systems.base import ImagingSystem
 
 SCHEMA = 1
 
@@ -59,8 +61,9 @@ def run_evaluate(
         named = stage.sample.truth is not None and not os.path.isabs(stage.sample.truth)
         try:
             raw = open_raw(raw_store)
-            truth = _Truth(open_timelapse(truth_store), still=named, tolerance_s=half_interval(raw))
-            methods, common = against_truth(images, truth, stage.system_of(raw).cutoff(consensus))
+            system = stage.system_of(raw)
+            truth = _Truth(open_timelapse(truth_store), still=named, tolerance_s=half_interval(raw, system))
+            methods, common = against_truth(images, truth, system.cutoff(consensus))
         except DataError as error:
             unusable = [reason("warn", "truth", f"no figures against the truth: {error}")]
     first = next(iter(images.values()), None)
@@ -121,10 +124,10 @@ def acquisition_records(job_stores: Sequence[str | Path]) -> list[dict[str, Any]
     return sorted(records, key=lambda record: record["index"])
 
 
-def half_interval(raw: xr.Dataset) -> float:
-    """Half the usual time from frame to frame, s."""
-    steps = np.diff(np.unique(raw["time"].values))
-    return float(np.median(steps)) / 2 if steps.size else float("inf")
+def half_interval(raw: xr.Dataset, system: ImagingSystem) -> float:
+    """Half the usual time from frame to frame, or from one look at the scene to the next, s; the shorter one."""
+    waits = [np.diff(np.unique(times)) for times in (raw["time"].values, scene_times(raw, system))]
+    return min((float(np.median(steps)) for steps in waits if steps.size), default=float("inf")) / 2
 
 
 class _Truth:

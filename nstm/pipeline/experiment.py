@@ -194,10 +194,8 @@ class Experiment:
         if name not in OVERRIDABLE:
             return whole
         settings = self.config.systems[self.samples[sample].system]
-        if name == "reconstruction":  # what the experiment states wins over what suits the system
-            kind = system_class(_plain_system(settings, self.base_dir)["kind"], self.base_dir)
-            whole = override(override(Reconstruction(), dict(kind.fit_defaults)), whole.model_dump(exclude_unset=True))
-        return override(whole, settings.get(name) or {})
+        kind = system_class(_plain_system(settings, self.base_dir)["kind"], self.base_dir)
+        return override(_suited(whole, name, kind), settings.get(name) or {})
 
     def baselines(self, sample: str) -> list[str]:
         """Names of the conventional results of the sample's system."""
@@ -347,13 +345,19 @@ def _panel_problems(name: str, config: ExperimentConfig, base_dir: Path) -> list
     plain = _plain_system(settings, base_dir)
     kind = system_class(plain["kind"], base_dir)
     allowed = [*kind(kind.Settings.model_validate({**plain, "kind": kind.kind})).baselines, "nstm", "static"]
-    panels = override(config.movie, settings.get("movie") or {}).panels
+    panels = override(_suited(config.movie, "movie", kind), settings.get("movie") or {}).panels
     key = f"systems.{name}.movie.panels" if "panels" in (settings.get("movie") or {}) else "movie.panels"
     return [
         f"{key}: {shown(panel)} is no result of system {name!r}{closest(panel, allowed)}; allowed: {', '.join(allowed)}"
         for panel in panels
         if panel not in allowed
     ]
+
+
+def _suited(section: S, name: str, kind: type[ImagingSystem]) -> S:
+    """A section of the experiment with what suits the system where it states nothing."""
+    suiting = {"reconstruction": kind.fit_defaults, "movie": kind.movie_defaults}.get(name, {})
+    return override(override(type(section)(), dict(suiting)), section.model_dump(exclude_unset=True))
 
 
 def _content(path: Path) -> str | None:

@@ -14,10 +14,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from nstm.acquisition import DataError, frame_axes_of
+from nstm.acquisition import DataError, frame_shape_of
 from nstm.io.jsonfile import read_json
 from nstm.io.store import open_raw, replace_whole
-from nstm.optics.grids import samples
 from nstm.pipeline.device import prepare_device
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
@@ -72,7 +71,7 @@ def run_reconstruct(
     raw = open_raw(raw_store)
     system = stage.system_of(raw)
     calibrations = read_json(illumination_json)["acquisitions"][first : last + 1]
-    axis = time_axis(raw, system.block_axis, stage.reconstruction.output_times)
+    axis = time_axis(raw, system, stage.reconstruction.output_times)
     origin = lineage(raw, params)
     progress = Progress(checkpoints, {"lineage": origin, "calibrations": calibrations, "first": first, "last": last})
     results = []
@@ -143,7 +142,8 @@ def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
     from nstm.spacetime import FitError
 
     settings, index = fits.settings, fits.index
-    shape = _output_shape(fits.acquisition, fits.system)
+    frame_shape = frame_shape_of(fits.acquisition)
+    shape = fits.system.result_shape(frame_shape)
     scene = np.full((len(times_s), len(fits.system.channels), *shape), np.nan, np.float32)
     arrays = {
         "scene": scene,
@@ -176,7 +176,9 @@ def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
         if index in settings.held_out:
             record["held_out"] = [
                 _held_out(fits, fit.settings, which)
-                for which in rotating(fits.acquisition, fits.system.block_axis, settings.held_out_frames)
+                for which in rotating(
+                    fits.system.measured_axes(frame_shape), fits.system.block_axis, settings.held_out_frames
+                )
             ]
             if settings.seeds:
                 record["seeds"] = _seeds(fits, fit)
@@ -187,11 +189,17 @@ def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
     return arrays, record
 
 
-def rotating(acquisition: xr.Dataset, block_axis: str, count: int) -> list[int]:
-    """Flat indices of up to ``count`` frames to hold out, one from each block in turn, never the same twice."""
-    axes = frame_axes_of(acquisition)
-    lengths = [acquisition.sizes[a] for a in axes]
-    flat = np.moveaxis(np.arange(int(np.prod(lengths))).reshape(lengths), axes.index(block_axis), 0)
+def rotating(axes: Mapping[str, int], block_axis: str, count: int) -> list[int]:
+    """Flat indices of up to ``count`` measurements to hold out, one from each block in turn, never the same twice.
+
+    Args:
+        axes: name and length of the axes of the measurements.
+        block_axis: the one whose positions are blocks; the first where there is none of this name.
+        count: how many.
+    """
+    lengths, names = list(axes.values()), list(axes)
+    first = names.index(block_axis) if block_axis in names else 0
+    flat = np.moveaxis(np.arange(int(np.prod(lengths))).reshape(lengths), first, 0)
     flat = flat.reshape(flat.shape[0], -1)
     blocks, others = flat.shape
     turns = [(i % blocks, (i // blocks + i % blocks) % others) for i in range(min(count, blocks * others))]
@@ -208,7 +216,7 @@ def _held_out(fits: _Fits, settings: Reconstruction, which: int) -> dict[str, An
         noise_units(fits(f"{name} without frame {which}", alone, move=move, held_out=which))[which]
         for name, move in (("moving", True), ("static", False))
     ]
-    lengths = list(fits.system.frame_axes.values())
+    lengths = list(fits.system.measured_axes(frame_shape_of(fits.acquisition)).values())
     return {
         "frame": [int(i) for i in np.unravel_index(which, lengths)],
         "error": errors[0],
@@ -226,7 +234,7 @@ def _seeds(fits: _Fits, fit: Fit | Tiles) -> dict[str, Any] | None:
     if fit.noise_variance is None:
         return None
     frames = fits.acquisition["frames"].values.astype(np.float32)
-    deviation = np.sqrt(fit.noise_variance).reshape(*fits.system.frame_axes.values(), 1, 1, 1).astype(np.float32)
+    deviation = fits.system.noise_of_frames(fit.noise_variance).astype(np.float32)
     times = np.unique(fit.times_s)
     middle, ends = times[[len(times) // 2]], times[[0, -1]]
     scenes, motions = [], []
@@ -237,11 +245,6 @@ def _seeds(fits: _Fits, fit: Fit | Tiles) -> dict[str, Any] | None:
         scenes.append(repeated.scene(middle)[0])
         motions.append(repeated.motion(ends)[1] / fit.pixel_um)
     return spread_of(np.stack(scenes), np.stack(motions), float(deviation.mean()))
-
-
-def _output_shape(acquisition: xr.Dataset, system: ImagingSystem) -> tuple[int, int, int]:
-    sizes, ratio = acquisition.sizes, system.grid_ratio
-    return sizes["z"], samples(sizes["y"], ratio), samples(sizes["x"], ratio)
 
 
 def _write(

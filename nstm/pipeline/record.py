@@ -93,7 +93,7 @@ def spread_of(scenes: np.ndarray, motions: np.ndarray, noise: float) -> dict[str
 
 def _motion(fit: Fit | Tiles, regions: list[dict[str, Any]], exposure_s: float | None) -> dict[str, Any]:
     """Displacements in camera pixels where they are determined; puts the largest step in each of the ``regions``."""
-    times = _frame_times(fit)
+    times = fit.measured_s
     order = np.argsort(times)
     found: dict[str, Any] = {
         "total_rms": None, "total_max": None, "per_interval_max": None,
@@ -119,12 +119,6 @@ def _motion(fit: Fit | Tiles, regions: list[dict[str, Any]], exposure_s: float |
     if exposure_s is not None:
         found["per_exposure_95"] = float((p95 / np.maximum(waits, 1e-9)).max() * exposure_s)
     return found
-
-
-def _frame_times(fit: Fit | Tiles) -> np.ndarray:
-    """Mean time of each measurement, s."""
-    count = len(fit.residual)
-    return np.asarray(fit.times_s, np.float64).reshape(count, -1).mean(axis=1)
 
 
 def _step_within(region: dict[str, Any], steps: np.ndarray, order: np.ndarray, fit: Fit | Tiles) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import xarray as xr
 
 from nstm.acquisition import frame_axes_of
 from nstm.io.shards import compressed, most_bytes
-from nstm.optics.grids import samples
 from nstm.pipeline.experiment import Experiment
 from nstm.settings import Reconstruction
 
@@ -129,14 +128,14 @@ def _times_per_acquisition(sizes: Mapping[str, int], experiment: Experiment, sam
     system = experiment.stage(sample, "convert").system
     if wanted == "orientations":
         return sizes[system.block_axis]
-    return math.prod(sizes[axis] for axis in system.frame_axes) if wanted == "frames" else int(wanted)
+    each = [axis for axis in system.frame_axes if axis not in system.simultaneous_axes]
+    return math.prod(sizes[axis] for axis in each) if wanted == "frames" else int(wanted)
 
 
 def _image_shape(sizes: Mapping[str, int], experiment: Experiment, sample: str) -> tuple[int, int, int, int]:
     """Channels, planes, rows and columns of a result."""
     system = experiment.stage(sample, "convert").system
-    ratio = system.grid_ratio
-    return len(system.channels), sizes["z"], samples(sizes["y"], ratio), samples(sizes["x"], ratio)
+    return len(system.channels), *system.result_shape((sizes["z"], sizes["y"], sizes["x"]))
 
 
 def _timelapse(shape: tuple[int, ...], metadata: int) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from nstm.acquisition import frame_shape_of
+from nstm.systems.base import ImagingSystem
+
 
 @dataclass(frozen=True)
 class TimeAxis:
@@ -22,37 +25,52 @@ class TimeAxis:
         return np.flatnonzero(self.acquisition == acquisition)
 
 
-def block_times(raw: xr.Dataset, block_axis: str) -> np.ndarray:
+def scene_times(raw: xr.Dataset, system: ImagingSystem) -> np.ndarray:
+    """When the frames of every acquisition see the scene, ``(t, *frame_axes, n)``, s."""
+    shape = frame_shape_of(raw)
+    return np.stack([system.scene_times(times, shape) for times in raw["time"].values])
+
+
+def block_times(raw: xr.Dataset, system: ImagingSystem) -> np.ndarray:
     """Mean time of the frames of every block, ``(t, block)``, s."""
-    time = raw["time"]
-    return time.mean([d for d in time.dims if d not in ("t", block_axis)]).transpose("t", block_axis).values
+    times = np.moveaxis(scene_times(raw, system), 1 + list(system.frame_axes).index(system.block_axis), 1)
+    return np.asarray(times.reshape(*times.shape[:2], -1).mean(axis=-1))
 
 
-def time_axis(raw: xr.Dataset, block_axis: str, output_times: str | int) -> TimeAxis:
+def time_axis(raw: xr.Dataset, system: ImagingSystem, output_times: str | int) -> TimeAxis:
     """The time axis that ``reconstruction.output_times`` asks for.
 
     Args:
         raw: the sample's frames and times.
-        block_axis: the frame axis whose positions are the blocks (orientations).
+        system: says which frames form a block (orientations), and when frames see the scene.
         output_times: ``orientations``, ``frames``, or a number of equidistant times per acquisition from
-            its first to its last frame (1: its middle).
+            the first to the last at which a frame saw the scene (1: its middle).
     """
     acquisitions = raw.sizes["t"]
     if output_times == "orientations":
-        times = block_times(raw, block_axis)
+        times = block_times(raw, system)
         blocks = np.broadcast_to(np.arange(times.shape[1]), times.shape)
     else:
-        frames = raw["time"].mean("z").values.reshape(acquisitions, -1)
+        seen = _one_of_simultaneous(scene_times(raw, system), system)
         if output_times == "frames":
-            times = np.sort(frames, axis=1)
+            times = seen.mean(axis=-1).reshape(acquisitions, -1)
         else:
-            times = np.linspace(frames.min(1), frames.max(1), int(output_times), axis=1)
+            seen = seen.reshape(acquisitions, -1)
+            times = np.linspace(seen.min(1), seen.max(1), int(output_times), axis=1)
             if times.shape[1] == 1:
-                times = (frames.min(1) + frames.max(1))[:, None] / 2
+                times = (seen.min(1) + seen.max(1))[:, None] / 2
         blocks = np.full(times.shape, -1)
     order = np.argsort(times, axis=1, kind="stable")
     times, blocks = np.take_along_axis(times, order, 1), np.take_along_axis(blocks, order, 1)
     return TimeAxis(times.ravel(), np.repeat(np.arange(acquisitions), times.shape[1]), blocks.ravel())
+
+
+def _one_of_simultaneous(times: np.ndarray, system: ImagingSystem) -> np.ndarray:
+    """Times ``(t, *frame_axes, n)`` with one of the frames that are taken at once."""
+    for axis, name in enumerate(system.frame_axes, start=1):
+        if name in system.simultaneous_axes:
+            times = times.take([0], axis=axis)
+    return times
 
 
 def place(axis: TimeAxis, results: Mapping[tuple[int, int], float], tolerance_s: float) -> dict[int, tuple[int, int]]:

@@ -64,6 +64,11 @@ class Fit:
         return self.pixel_um / self.system.grid_ratio
 
     @property
+    def measured_s(self) -> np.ndarray:
+        """Mean time of each measurement, ``(m,)``, s, on the clock of the frames."""
+        return self._scene_times(self.renderer).mean(axis=1)
+
+    @property
     def snapshots(self) -> dict[int, np.ndarray]:
         """Canonical scene ``(c, z, y, x)`` after the steps asked for."""
         renderer = self.renderer
@@ -153,16 +158,21 @@ class Fit:
         times = np.atleast_1d(np.asarray(times_s, np.float64))
         if not times.size:
             raise DataError("no times were asked for: give at least one, in s")
-        first, last = self.times_s.min(), self.times_s.max()
+        seen = self._scene_times(renderer)
+        first, last = min(self.times_s.min(), seen.min()), max(self.times_s.max(), seen.max())
         slack = 1e-6 * max(1.0, abs(last))
         if times.min() < first - slack or times.max() > last + slack:
             raise DataError(
                 f"times {times.min():g} to {times.max():g} s asked for, but the frames of this acquisition "
                 f"were taken from {first:g} to {last:g} s; nothing was measured outside"
             )
-        in_time = renderer.motion.in_time(relative_times(times, self.times_s))
+        in_time = renderer.motion.in_time(np.clip(relative_times(times, seen), 0, 1))
         motion = jax.tree.map(jnp.asarray, self.parameters["motion"])
         return np.asarray(renderer.motion.render(motion, in_time, jnp.float32(1)))
+
+    def _scene_times(self, renderer: Renderer) -> np.ndarray:
+        """Times at which the measurements see the scene, ``(m, k)``, s, on the clock of the frames."""
+        return np.asarray(renderer.model.times, np.float64) + self.times_s.min()
 
     def _pitch(self, renderer: Renderer) -> np.ndarray:
         """Distance of samples along the axes that move, um."""
@@ -187,17 +197,14 @@ class Fit:
         if self.noise_variance is None:
             return np.ones(shape, bool)
         parameters = jax.tree.map(jnp.asarray, self.parameters)
-        slopes = []
-        for axis in (-2, -1):
-            half = np.zeros(len(renderer.space), np.float32)
-            half[axis] = self.system.grid_ratio / 2  # half a camera pixel
-            there, back = (predict(renderer, parameters, jnp.asarray(sign * half)) for sign in (1, -1))
-            slopes.append(self.scale * np.asarray(there - back))
+        scene_noise = renderer.model.scene_noise()
+        slopes = self._slopes(renderer, parameters) if scene_noise is None else self._scene_slopes(renderer)
         window = max(slopes[0].shape[-2:]) / renderer.motion.cells / 2
         fitted = self._slope_of_fitted_noise(self.noise_variance)
         # what the model cannot explain hides a displacement no less than noise does
         left = np.mean(self.residual**2, axis=tuple(range(1, self.residual.ndim)))
         unexplained = np.maximum(self.noise_variance, left)
+        unexplained = unexplained if scene_noise is None else unexplained * np.asarray(scene_noise)
         planes = [
             determined(y, x, unexplained, window, DETERMINED_PX, fitted)
             for y, x in zip(np.moveaxis(slopes[0], 1, 0), np.moveaxis(slopes[1], 1, 0), strict=True)
@@ -208,6 +215,22 @@ class Fit:
             for axis, n in zip((1, 2), shape[1:], strict=True)
         )
         return known[:, rows[:, None], columns[None, :]]
+
+    def _slopes(self, renderer: Renderer, parameters: Parameters) -> list[np.ndarray]:
+        """Change of every predicted measurement when the scene moves by a camera pixel along y, and along x."""
+        slopes = []
+        for axis in (-2, -1):
+            half = np.zeros(len(renderer.space), np.float32)
+            half[axis] = self.system.grid_ratio / 2  # half a camera pixel
+            there, back = (predict(renderer, parameters, jnp.asarray(sign * half)) for sign in (1, -1))
+            slopes.append(self.scale * np.asarray(there - back))
+        return slopes
+
+    def _scene_slopes(self, renderer: Renderer) -> list[np.ndarray]:
+        """The same of the scene at the time of every measurement, all channels taken together."""
+        scenes = self.scene(self._scene_times(renderer).mean(axis=1))
+        slopes = np.gradient(scenes, axis=(-2, -1))
+        return [np.sqrt(np.sum(s**2, axis=1)) * np.sign(s.sum(axis=1)) * self.system.grid_ratio for s in slopes]
 
 
 def forward_model(

@@ -150,6 +150,11 @@ class Tiles:
         return self.fits[0].times_s
 
     @property
+    def measured_s(self) -> np.ndarray:
+        """Mean time of each measurement, ``(m,)``, s."""
+        return self.fits[0].measured_s
+
+    @property
     def scale(self) -> float:
         """Counts that the engine works in units of, the same for all tiles."""
         return self.fits[0].scale

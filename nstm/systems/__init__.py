@@ -3,6 +3,6 @@
 A system loads when it is asked for by its kind, and JAX with its first forward model.
 """
 
-from nstm.systems.base import Baseline, Calibration, ImagingSystem, kinds, register, registered, system_of_kind
+from nstm.systems.base import Baseline, Calibration, ImagingSystem, Series, kinds, register, registered, system_of_kind
 
-__all__ = ["Baseline", "Calibration", "ImagingSystem", "kinds", "register", "registered", "system_of_kind"]
+__all__ = ["Baseline", "Calibration", "ImagingSystem", "Series", "kinds", "register", "registered", "system_of_kind"]

@@ -15,12 +15,13 @@ import numpy as np
 from scipy.fft import next_fast_len
 
 from nstm.acquisition import Channel, DataError, computed_times
-from nstm.illumination.transfer import SeenTransfer
+from nstm.optics.grids import samples
 from nstm.settings import Conventional, SystemSettings, override
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from nstm.illumination.transfer import SeenTransfer
     from nstm.systems.forward import ForwardModel
 
 #: What is known of the illumination of one acquisition: a JSON-able mapping whose keys belong to the system.
@@ -64,6 +65,29 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Series:
+    """A conventional reconstruction of one acquisition by itself, at any times within it.
+
+    ``reconstruct(frames, calibration, pixel_um, settings, times_s)`` takes frames as a :class:`Baseline` does, of all
+    blocks, and times ``(t,)`` in s from the first frame; it gives ``(t, c, z, y, x)``, the same image at all times
+    where the sample is taken to be at rest.
+    """
+
+    label: str
+    reconstruct: Callable[[np.ndarray, Calibration, float, Conventional, np.ndarray], np.ndarray]
+    effective_transfer: str
+    channels: tuple[Channel, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FramePart:
+    """Rows of a raw frame that saw the scene at about the same time: ``time_s`` from the first frame."""
+
+    rows: tuple[int, int]  # the first, and the one after the last
+    time_s: float
+
+
+@dataclass(frozen=True)
 class FrameFigure:
     """A figure of raw frames that needs knowledge of the modality: ``values`` has one number for every block.
 
@@ -89,6 +113,10 @@ class ImagingSystem(abc.ABC):
     light_axes: ClassVar[tuple[str, ...]] = ()
     #: Keys of `reconstruction` whose defaults differ for this system.
     fit_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: The same of `movie`.
+    movie_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Frame axes along which frames are taken at once (colours of one camera).
+    simultaneous_axes: ClassVar[tuple[str, ...]] = ()
     #: Keys of the settings (``section.key``) that are files, relative to the config.
     file_keys: ClassVar[tuple[str, ...]] = ()
     #: What files call the frame axes, where they label them.
@@ -125,6 +153,37 @@ class ImagingSystem(abc.ABC):
     def grid_ratio(self) -> float:
         """Pixels of the result per camera pixel along y and x; default: those of the camera."""
         return 1.0
+
+    def result_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Planes, rows and columns of a result; default: those of a frame, on the grid of the results."""
+        planes, *sides = frame_shape
+        rows, columns = (samples(n, self.grid_ratio) for n in sides)
+        return planes, rows, columns
+
+    def measured_axes(self, frame_shape: tuple[int, int, int]) -> dict[str, int]:
+        """Name and length of the axes of the measurements; default: those of the frames."""
+        return dict(self.frame_axes)
+
+    def noise_of_frames(self, noise_variance: np.ndarray) -> np.ndarray:
+        """Standard deviation of the noise of frames ``(*frame_axes, z, y, x)``, broadcast, from that of measurements.
+
+        Args:
+            noise_variance: of every measurement, ``(m,)``; default: the measurements are the frames.
+        """
+        return np.sqrt(noise_variance).reshape(*self.frame_axes.values(), 1, 1, 1)
+
+    def scene_times(self, times: np.ndarray, frame_shape: tuple[int, int, int]) -> np.ndarray:
+        """When frames see the scene, ``(*frame_axes, n)``, s; default: each once, at the mean time of its planes.
+
+        Args:
+            times: of the planes, ``(*frame_axes, z)``, s, middle of the exposure.
+            frame_shape: planes, rows, columns of a frame.
+        """
+        return times.mean(axis=-1, keepdims=True)
+
+    def parts(self, times: np.ndarray, frame_shape: tuple[int, int, int]) -> list[FramePart]:
+        """What of the first frame is seen when, where its rows have times of their own; default: none have."""
+        return []
 
     def of(self, acquisitions: xr.Dataset) -> Self:
         """This system with the numbers of the optics that the config leaves to the file of ``acquisitions``."""
@@ -236,8 +295,8 @@ class ImagingSystem(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def baselines(self) -> dict[str, Baseline]:
-        """Conventional reconstructions by the name of their time-lapse store, widefield among them."""
+    def baselines(self) -> Mapping[str, Baseline | Series]:
+        """Conventional reconstructions by the name of their time-lapse store, ``conventional`` among them."""
 
     def cutoff(self, calibration: Calibration) -> float:
         """Highest lateral frequency of a result, cycles/um (the ``kc`` of the metrics); default: of a raw frame."""
@@ -250,7 +309,7 @@ class ImagingSystem(abc.ABC):
 
 _REGISTRY: dict[str, type[ImagingSystem]] = {}
 #: Modules that register the systems built in: loaded when the system is asked for.
-_BUILT_IN = {"dpc": "nstm.systems.dpc", "sim": "nstm.systems.sim"}
+_BUILT_IN = {"diffusercam": "nstm.systems.diffusercam", "dpc": "nstm.systems.dpc", "sim": "nstm.systems.sim"}
 
 
 def register(system: type[ImagingSystem]) -> type[ImagingSystem]:

@@ -61,6 +61,14 @@ class ForwardModel(eqx.Module):
         """The model in which what :attr:`joins_late` counts by ``share``, itself at 1; default: itself."""
         return self
 
+    def scene_noise(self) -> Float[Array, "m"] | None:
+        """Noise variance of a pixel of the scene per that of a measurement's pixel, for what each measurement tells.
+
+        For instruments that spread every place of the scene over all pixels: those do not tell where a motion was
+        seen. ``None`` (default): a pixel of a measurement sees its own place of the scene.
+        """
+        return None
+
     def in_units(self, scene: Float[Array, "*n c z y x"]) -> Float[Array, "*n c z y x"]:
         """A scene in the units of the results; default: those that it is fitted in."""
         return scene

@@ -5,6 +5,11 @@ import pytest
 
 from nstm.acquisition import computed_times, make_acquisitions
 from nstm.pipeline.timeaxis import place, time_axis
+from nstm.systems.sim import Sim, SimSettings
+
+
+OPTICS = {"na": 1.4, "emission_wavelength_um": 0.515, "excitation_wavelength_um": 0.488, "pixel_um": 0.1}
+SIM = Sim(SimSettings.model_validate({"optics": OPTICS}))
 
 
 @pytest.fixture
@@ -17,20 +22,20 @@ def raw():
 
 
 def test_orientations_are_the_mean_times_of_the_blocks(raw) -> None:
-    axis = time_axis(raw, "angle", "orientations")
+    axis = time_axis(raw, SIM, "orientations")
     assert axis.times_s == pytest.approx([1.5, 4.5, 7.5, 21.5, 24.5, 27.5])
     assert axis.block.tolist() == [0, 1, 2, 0, 1, 2]
     assert axis.of(1).tolist() == [3, 4, 5]
 
 
 def test_frames_and_numbers_stay_within_the_acquisition(raw) -> None:
-    assert time_axis(raw, "angle", "frames").times_s == pytest.approx([*np.arange(9) + 0.5, *np.arange(9) + 20.5])
-    assert time_axis(raw, "angle", 3).times_s == pytest.approx([0.5, 4.5, 8.5, 20.5, 24.5, 28.5])
-    assert time_axis(raw, "angle", 1).times_s == pytest.approx([4.5, 24.5])  # where a whole acquisition's result is
+    assert time_axis(raw, SIM, "frames").times_s == pytest.approx([*np.arange(9) + 0.5, *np.arange(9) + 20.5])
+    assert time_axis(raw, SIM, 3).times_s == pytest.approx([0.5, 4.5, 8.5, 20.5, 24.5, 28.5])
+    assert time_axis(raw, SIM, 1).times_s == pytest.approx([4.5, 24.5])  # where a whole acquisition's result is
 
 
 def test_results_stand_at_their_own_time_or_nowhere(raw) -> None:
     results = {(0, 1): 4.5, (1, 1): 24.5}
-    assert place(time_axis(raw, "angle", "orientations"), results, 0.1) == {1: (0, 1), 4: (1, 1)}
-    assert place(time_axis(raw, "angle", 1), results, 0.1) == {0: (0, 1), 1: (1, 1)}
-    assert place(time_axis(raw, "angle", 2), results, 0.1) == {}
+    assert place(time_axis(raw, SIM, "orientations"), results, 0.1) == {1: (0, 1), 4: (1, 1)}
+    assert place(time_axis(raw, SIM, 1), results, 0.1) == {0: (0, 1), 1: (1, 1)}
+    assert place(time_axis(raw, SIM, 2), results, 0.1) == {}
