@@ -68,6 +68,16 @@ def time_colours(count: int) -> np.ndarray:
     return np.asarray(colours / colours.sum(axis=0))
 
 
+def depth_colours(count: int) -> np.ndarray:
+    """Linear RGB ``(count, 3)`` of planes from the first (blue) to the last (orange), equally light.
+
+    The way leads through pink, so that blue against yellow, which all but the rarest kind of colour vision tell apart,
+    grows from plane to plane.
+    """
+    hues = np.deg2rad(np.linspace(255, 425, count) if count > 1 else np.array([340.0]))
+    return hue_circle(hues, lightness=0.78, chroma=0.115)
+
+
 @functools.cache
 def lookup(name: str = "gray") -> np.ndarray:
     """256 colours ``(256, 3)`` uint8 of a matplotlib map (``gray``, ``magma``, ``viridis``: perceptually uniform)."""

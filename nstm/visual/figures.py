@@ -20,8 +20,9 @@ from scipy import ndimage
 from nstm.acquisition import DataError
 from nstm.io.store import replace_whole
 from nstm.visual.colour import ACCENT, EMPTY, direction_colours, srgb_from_linear, time_colours
-from nstm.visual.movie import Panel, field_aspect, shared_times, shown_in
+from nstm.visual.frames import shown_in
 from nstm.visual.panels import colours_of, intensity_range, meaning, plane
+from nstm.visual.series import Panel, field_aspect, shared_times
 from nstm.visual.text import length_label, one_line, round_length_um, time_labels
 
 _ACCENT, _EMPTY = ((c[0] / 255, c[1] / 255, c[2] / 255) for c in (ACCENT, EMPTY))

@@ -1,0 +1,70 @@
+"""Movies and pictures made small enough to stand in a page."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tempfile
+from pathlib import Path
+
+import imageio_ffmpeg
+from PIL import Image
+
+from nstm.visual.movie import ENCODER
+
+#: Quality and largest width of the attempts to make a movie small: quality goes first, a smaller picture last.
+_MOVIES = ((25, 1280), (30, 1280), (33, 960), (36, 720), (39, 560))
+#: Quality and scale of the attempts to make a picture small.
+_PICTURES = ((88, 1.0), (78, 1.0), (70, 0.8), (65, 0.6), (55, 0.4), (40, 0.3))
+#: Movies so much larger than the limit are left to their link: making them smaller would take long and show little.
+_HOPELESS = 400
+
+
+def small_movie(movie_file: Path, most_bytes: int) -> bytes | None:
+    """A movie as bytes of at most ``most_bytes``: itself where small enough, else made smaller.
+
+    Args:
+        movie_file: the movie.
+        most_bytes: limit.
+
+    Returns:
+        MP4, or ``None`` where no attempt was small enough.
+    """
+    size = movie_file.stat().st_size
+    if size <= most_bytes:
+        return movie_file.read_bytes()
+    if size > _HOPELESS * most_bytes:
+        return None
+    # files shrink by about half with every six steps of quality: skip the attempts that cannot do
+    likely = [(q, w) for q, w in _MOVIES if size * 0.5 ** ((q - 16) / 6) < 6 * most_bytes] or [_MOVIES[-1]]
+    for quality, width in likely:
+        with tempfile.TemporaryDirectory() as folder:
+            small = Path(folder) / "preview.mp4"
+            scale = f"scale='min({width},iw)':-2:out_color_matrix=bt709:out_range=tv"
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(movie_file.resolve())]
+            command += ["-c:v", "libx264", "-pix_fmt", "yuv420p", *ENCODER, "-crf", str(quality), "-vf", scale]
+            done = subprocess.run([*command, str(small)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            if done.returncode == 0 and small.is_file() and 0 < small.stat().st_size <= most_bytes:
+                return small.read_bytes()
+    return None
+
+
+def small_picture(path: Path, most_bytes: int) -> tuple[str, bytes]:
+    """(format, bytes) of a picture: itself where small enough, else a WebP that is.
+
+    Raises:
+        OSError: the picture cannot be read.
+    """
+    data = path.read_bytes()
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        if len(data) <= most_bytes and picture.format == "PNG":
+            return "png", data
+        rgb = picture.convert("RGB")
+    for quality, scale in _PICTURES:
+        out = io.BytesIO()
+        size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
+        rgb.resize(size, Image.Resampling.LANCZOS).save(out, "WEBP", quality=quality, method=4)
+        if out.tell() <= most_bytes:
+            break
+    return "webp", out.getvalue()
