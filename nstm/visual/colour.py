@@ -22,6 +22,12 @@ def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
     return np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** (1 / 2.4) - 0.055)
 
 
+def linear_from_srgb(encoded: np.ndarray) -> np.ndarray:
+    """Inverse of :func:`srgb_from_linear`, values clipped to 0..1."""
+    clipped = np.clip(encoded, 0, 1)
+    return np.where(clipped <= 0.04045, clipped / 12.92, ((clipped + 0.055) / 1.055) ** 2.4)
+
+
 def hue_circle(angle_rad: np.ndarray, lightness: float = 0.75, chroma: float = 0.125) -> np.ndarray:
     """Linear RGB of hues at equal lightness and chroma in OKLab (B. Ottosson, 2020).
 
