@@ -24,6 +24,7 @@ from nstm.visual.figures import save_png
 from nstm.visual.motion import backward_paths, motion_figure, paths_figure
 from nstm.visual.overlay import overlay_figure
 from nstm.visual.panels import colours_of, intensity_range, plane, volume
+from nstm.visual.preview import write_small
 from nstm.visual.series import Panel, block_of
 from nstm.visual.spectra import illumination_figure, spectra_figure
 from nstm.visual.text import time_labels
@@ -42,6 +43,7 @@ def run_figures(
     metrics_json: str | Path,
     files: Shown,
     out_folder: str | Path,
+    pictures: Mapping[str, str | Path] | None = None,
 ) -> None:
     """Write a folder with PNG files and ``figures.json``, which lists them with titles and captions in order.
 
@@ -54,6 +56,8 @@ def run_figures(
         metrics_json: holds the loss of the fits.
         files: stores of the sample.
         out_folder: folder to write.
+        pictures: ``movie``, ``still`` and ``quality``; of these and of the figures ``small`` then holds copies
+            for the page.
     """
     stage = Stage.from_params(params)
     raw = open_raw(raw_store)
@@ -80,6 +84,9 @@ def run_figures(
             save_png(figure, folder / f"{drawing.name}.png", dpi=_DPI)
             listed.append({"file": f"{drawing.name}.png", "title": drawing.title, "caption": drawing.caption})
         write_json(folder / "figures.json", {"figures": listed})
+        if pictures is not None:
+            others = {name: Path(path) for name, path in pictures.items()}
+            write_small(folder / "small", figures=[folder / entry["file"] for entry in listed], **others)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from nstm.settings import Movie
 from nstm.visual.figures import save_png, still
 from nstm.visual.movie import movie
 from nstm.visual.panels import Layout
-from nstm.visual.series import Panel, moments, place_in_series, shared_times
+from nstm.visual.series import Panel, frames_per_time, moments, place_in_series, shared_times
 from nstm.visual.text import time_labels
 
 
@@ -49,13 +49,14 @@ def run_movie(
 def contents_of(panels: list[Panel], layout: Layout, settings: Movie, note: str = "") -> dict[str, Any]:
     """What is to be seen in a movie: its frames at the times of the results, and its panels, in pixels of the movie."""
     times = shared_times(panels)
-    measured = [k for k, moment in enumerate(moments(times, settings.frames_per_time)) if moment.measured]
+    per_time = frames_per_time(panels, settings.frames_per_time)
+    measured = [k for k, moment in enumerate(moments(times, per_time)) if moment.measured]
     labels = [
         " · ".join(filter(None, (stamp + note, place_in_series(panels, i))))
         for i, stamp in enumerate(time_labels(times))
     ]
     return {
-        "frames_per_second": settings.frames_per_second * settings.frames_per_time,
+        "frames_per_second": settings.frames_per_second * per_time,
         "size": list(layout.size),
         "times": [{"frame": frame, "label": label} for frame, label in zip(measured, labels, strict=True)],
         "panels": [{"name": panel.name, "box": [*layout.corner(i), *layout.picture]} for i, panel in enumerate(panels)],

@@ -31,7 +31,7 @@ def between(before: np.ndarray, after: np.ndarray, displacement_px: np.ndarray, 
     moved = continued(displacement_px)
     axes = np.indices(after.shape, dtype=np.float32)
     moving = axes[-len(moved) :]
-    place_after = moving.copy()
+    place_after: np.ndarray = moving
     for _ in range(_ROUNDS):
         place_after = moving + (1 - share) * _at(moved, axes, place_after)
     place_before = place_after - _at(moved, axes, place_after)

@@ -49,9 +49,9 @@ def profile_line(panels: Sequence[Panel], time_index: int) -> tuple[tuple[float,
     return (y0, x0 + at * pixel_um), (y0 + side, x0 + at * pixel_um)
 
 
-def profile(image: np.ndarray, pixel_um: float, ends_um: Sequence[Sequence[float]], count: int = 400) -> np.ndarray:
-    """Values of ``image (y, x)`` along a line, ``(count,)``, linearly between pixels."""
-    places = np.linspace(*np.asarray(ends_um, dtype=float), count) / pixel_um - 0.5
+def profile(image: np.ndarray, pixel_um: float, ends_um: np.ndarray, count: int = 400) -> np.ndarray:
+    """Values of ``image (y, x)`` along a line from ``ends_um[0]`` to ``ends_um[1]``, linearly between pixels."""
+    places = np.linspace(ends_um[0], ends_um[1], count) / pixel_um - 0.5
     return np.asarray(ndimage.map_coordinates(np.nan_to_num(image), places.T, order=1, mode="nearest"))
 
 

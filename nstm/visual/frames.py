@@ -24,7 +24,7 @@ from nstm.visual.panels import (
     to_rgb,
     volume,
 )
-from nstm.visual.series import Moment, Panel, block_of, moments, place_in_series, shared_times
+from nstm.visual.series import Moment, Panel, block_of, frames_per_time, moments, place_in_series, shared_times
 from nstm.visual.text import draw_scale_bar, draw_text, length_label, time_labels
 
 #: Brightness of the structure below arrows.
@@ -40,7 +40,8 @@ def movie_frames(panels: list[Panel], layout: Layout, settings: Movie, *, time_n
         settings: frames per time, saturation, depth.
         time_note: stands behind the time stamp.
     """
-    shown = moments(shared_times(panels), settings.frames_per_time)
+    per_time = frames_per_time(panels, settings.frames_per_time)
+    shown = moments(shared_times(panels), per_time)
     stamps = time_labels([moment.time_s for moment in shown])
     painters = [Painter(panel, layout, settings) for panel in panels]
     note = display_note(panels, settings)
@@ -59,7 +60,7 @@ def movie_frames(panels: list[Panel], layout: Layout, settings: Movie, *, time_n
                 footnotes,
                 " · ".join(part for part in (stamp + time_note, place) if part),
                 note,
-                measured=marks if settings.frames_per_time > 1 else None,
+                measured=marks if per_time > 1 else None,
                 block=None if block is None else (block[1], block[2]),
             )
         )
@@ -197,7 +198,9 @@ def display_note(panels: Sequence[Panel], settings: Movie) -> str:
         f"{projection}linear {kind} (gamma 1), one range per panel over all times, "
         f"{settings.saturated_percent:g} % saturated at each end"
     )
-    return note if settings.frames_per_time == 1 else f"● time of a result, ○ between two; {note}"
+    return (
+        note if frames_per_time(panels, settings.frames_per_time) == 1 else f"● time of a result, ○ between two; {note}"
+    )
 
 
 def shown_in(panels: Sequence[Panel]) -> str:

@@ -12,7 +12,7 @@ from nstm.io.store import replace_whole
 from nstm.settings import Movie
 from nstm.visual.frames import movie_frames
 from nstm.visual.panels import Layout, arrange, meaning
-from nstm.visual.series import Panel, field_aspect, moments, shared_times
+from nstm.visual.series import Panel, field_aspect, frames_per_time, moments, shared_times
 
 #: H.264 in yuv420p plays in browsers and slides; bit-exact and with a fixed number of threads the same input
 #: gives the same file; the index stands first, so that a browser starts before it has all.
@@ -49,14 +49,14 @@ def movie(
     """
     times = shared_times(panels)
     layout = layout_of(panels, settings, columns)
-    count = len(moments(times, settings.frames_per_time))
+    per_time = frames_per_time(panels, settings.frames_per_time)
     with replace_whole(out) as temporary:
         writer = imageio_ffmpeg.write_frames(
             str(Path(temporary).resolve()),
             layout.size,
             pix_fmt_in="rgb24",
             pix_fmt_out="yuv420p",
-            fps=settings.frames_per_second * settings.frames_per_time,
+            fps=settings.frames_per_second * per_time,
             codec="libx264",
             quality=None,
             macro_block_size=2,
@@ -69,7 +69,7 @@ def movie(
                 writer.send(np.ascontiguousarray(frame))
         finally:
             writer.close()
-        check_movie(Path(temporary), count, layout.size)
+        check_movie(Path(temporary), len(moments(times, per_time)), layout.size)
     return layout
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -13,11 +14,44 @@ from PIL import Image
 from nstm.visual.movie import ENCODER
 
 #: Quality and largest width of the attempts to make a movie small: quality goes first, a smaller picture last.
-_MOVIES = ((25, 1280), (30, 1280), (33, 960), (36, 720), (39, 560))
+_MOVIES = ((22, 1280), (26, 1280), (30, 1280), (31, 960), (34, 960), (36, 720), (39, 560))
 #: Quality and scale of the attempts to make a picture small.
 _PICTURES = ((88, 1.0), (78, 1.0), (70, 0.8), (65, 0.6), (55, 0.4), (40, 0.3))
 #: Movies so much larger than the limit are left to their link: making them smaller would take long and show little.
 _HOPELESS = 400
+
+
+#: Most bytes of what stands in the page for one sample: 400 kB in all.
+MOVIE_BYTES = 200_000
+STILL_BYTES = 50_000
+QUALITY_BYTES = 25_000
+FIGURES_BYTES = 125_000
+
+
+def write_small(folder: Path, movie: Path, still: Path, quality: Path, figures: Sequence[Path]) -> None:
+    """Write small copies of the pictures and the movie of a sample, each under its own stem; 400 kB in all.
+
+    Args:
+        folder: where to; is made.
+        movie: the movie; there is no copy where none can be small enough.
+        still: the still figure.
+        quality: the figure of the raw-data checks.
+        figures: the other figures; larger files get more of the space.
+    """
+    folder.mkdir()
+    data = small_movie(movie, MOVIE_BYTES)
+    if data is not None:
+        (folder / f"{movie.stem}.mp4").write_bytes(data)
+    shares = figure_shares(figures)
+    for path, most_bytes in [(still, STILL_BYTES), (quality, QUALITY_BYTES), *zip(figures, shares, strict=True)]:
+        kind, picture = small_picture(path, most_bytes)
+        (folder / f"{path.stem}.{kind}").write_bytes(picture)
+
+
+def figure_shares(figures: Sequence[Path]) -> list[int]:
+    """Bytes that each figure may take."""
+    weights = [path.stat().st_size ** 0.5 for path in figures]
+    return [int(FIGURES_BYTES * weight / sum(weights)) for weight in weights]
 
 
 def small_movie(movie_file: Path, most_bytes: int) -> bytes | None:

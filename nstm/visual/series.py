@@ -88,6 +88,11 @@ def moments(times_s: np.ndarray, per_time: int) -> list[Moment]:
     return found
 
 
+def frames_per_time(panels: Sequence[Panel], wanted: int) -> int:
+    """Movie frames from one time to the next: one where no panel can be carried along between them."""
+    return wanted if any(panel.displacement is not None for panel in panels) else 1
+
+
 def shared_times(panels: Sequence[Panel]) -> np.ndarray:
     """The times (s) that all panels share.
 

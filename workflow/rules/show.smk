@@ -31,7 +31,7 @@ rule movie:
 
 
 rule figures:
-    """Draw the figures of a sample for the page, each with its caption."""
+    """Draw the figures of a sample, and make small copies of all its pictures for the page."""
     input:
         raw=RAW,
         of_system=system_files,
@@ -41,6 +41,9 @@ rule figures:
         metrics=METRICS,
         trust=TRUST,
         truth=truth,
+        movie=MOVIE,
+        still=STILL,
+        quality=QUALITY_PICTURE,
     output:
         directory(FIGURES),
     log:

@@ -11,18 +11,19 @@ if TYPE_CHECKING:
 
 def main(params: dict[str, Any], raw: Path, found: dict[str, Path], files: dict[str, Any], out: Path) -> None:
     from nstm.pipeline.figures import run_figures
-
     from nstm.pipeline.panels import Shown
 
-    run_figures(params, raw, found["illumination"], found["metrics"], Shown(**files), out)
+    pictures = {name: found[name] for name in ("movie", "still", "quality")}
+    run_figures(params, raw, found["illumination"], found["metrics"], Shown(**files), out, pictures)
 
 
 if __name__ == "__main__":
     with rule_log(snakemake.log[0], "figures", snakemake.threads):
+        names = ("illumination", "metrics", "movie", "still", "quality")
         main(
             dict(snakemake.params.settings),
             Path(snakemake.input.raw),
-            {name: Path(snakemake.input[name]) for name in ("illumination", "metrics")},
+            {name: Path(snakemake.input[name]) for name in names},
             shown_files(snakemake.input),
             Path(snakemake.output[0]),
         )
