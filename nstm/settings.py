@@ -415,7 +415,23 @@ class Movie(Section):
     """The side-by-side movie."""
 
     frames_per_second: Annotated[float, Field(gt=0, le=120, description="output times shown per second")] = 4.0
-    panels: Annotated[list[str], Field(min_length=1, description="time-lapse stores shown, left to right")] = [
+    frames_per_time: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=60,
+            description="movie frames per output time; between two of them the NSTM panel is carried along its own "
+            "displacement, the others wait, and a mark tells which panels show a time of their results; 1: no frames "
+            "between",
+        ),
+    ] = 3
+    panels: Annotated[
+        list[str],
+        Field(
+            min_length=1,
+            description="time-lapse stores shown, left to right; motion: NSTM with its displacement as arrows",
+        ),
+    ] = [
         "widefield",
         "conventional",
         "nstm",
@@ -424,6 +440,9 @@ class Movie(Section):
         float,
         Field(ge=0, lt=50, description="pixels shown as saturated, percent, one range per sample and panel"),
     ] = 0.1
+    depth_colours: Annotated[
+        bool, Field(description="stacks: colour the maximum projection by the depth that each pixel comes from")
+    ] = True
     height_px: Annotated[int, Field(ge=64, le=2160, description="height of one panel, pixel")] = 480
 
 

@@ -23,6 +23,8 @@ from nstm.quality.trust import verdict, verdict_of_sample
 from nstm.systems.base import ImagingSystem
 
 SCHEMA = 1
+#: What ``metrics.json`` keeps of the fit of every acquisition.
+_OF_FIT = ("index", "steps", "seconds", "noise_variance", "start", "loss", "loss_steps")
 
 
 def run_evaluate(
@@ -76,6 +78,7 @@ def run_evaluate(
             "common_times_s": common,
             "methods": methods,
             **_costs(records),
+            "fits": [{key: record.get(key) for key in _OF_FIT} for record in records],
             "provenance": lineage(None, params),
         },
     )

@@ -44,17 +44,21 @@ NUMERICS: dict[str, int] = {
     "reconstruct": 6,
     "conventional": 5,
     "assemble": 2,
-    "evaluate": 3,
-    "movie": 3,
-    "report": 2,
+    "evaluate": 4,
+    "movie": 4,
+    "figures": 1,
+    "report": 3,
 }
 
 #: Time-lapse stores that the reconstruct jobs are assembled into.
 FITTED = ("nstm", "motion", "static")
 
 _READS_FILE = ("inspect", "convert")
-_SEES_TRUTH = ("evaluate", "movie")
-_HAS_SYSTEM = ("inspect", "convert", "quality", "illumination", "reconstruct", "conventional", "assemble", "evaluate")
+_SEES_TRUTH = ("evaluate", "movie", "figures")
+_HAS_SYSTEM = (
+    *("inspect", "convert", "quality", "illumination", "reconstruct"),
+    *("conventional", "assemble", "evaluate", "figures"),
+)
 
 
 class ExperimentConfig(Section):
@@ -232,6 +236,8 @@ class Experiment:
             params["reconstruction"] = {"output_times": reconstruction.output_times}
         if stage in ("conventional", "movie"):
             params[stage] = self.section(sample, stage).model_dump(mode="json")
+        if stage == "figures":
+            params["saturated_percent"] = cast(Movie, self.section(sample, "movie")).saturated_percent
         return params
 
     def jobs(self, sample: str, acquisitions: int) -> list[tuple[int, int]]:
@@ -344,7 +350,7 @@ def _panel_problems(name: str, config: ExperimentConfig, base_dir: Path) -> list
     settings = config.systems[name]
     plain = _plain_system(settings, base_dir)
     kind = system_class(plain["kind"], base_dir)
-    allowed = [*kind(kind.Settings.model_validate({**plain, "kind": kind.kind})).baselines, "nstm", "static"]
+    allowed = [*kind(kind.Settings.model_validate({**plain, "kind": kind.kind})).baselines, "nstm", "static", "motion"]
     panels = override(_suited(config.movie, "movie", kind), settings.get("movie") or {}).panels
     key = f"systems.{name}.movie.panels" if "panels" in (settings.get("movie") or {}) else "movie.panels"
     return [

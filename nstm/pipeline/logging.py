@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 #: What to do about the errors of a disk, by their numbers.
 _ADVICE = {
@@ -99,3 +100,13 @@ def path_or_none(files: str | Sequence[str]) -> Path | None:
 def by_name(stores: str | Sequence[str]) -> dict[str, Path]:
     """Time-lapse stores by their names."""
     return {path.name.removesuffix(".ome.zarr"): path for path in paths(stores)}
+
+
+def shown_files(inputs: Any) -> dict[str, Any]:
+    """What movies and figures are made from, by the names of :class:`nstm.pipeline.panels.Shown`."""
+    return {
+        "stores": by_name(inputs.stores),
+        "motion": path_or_none(inputs.motion),
+        "trust": path_or_none(inputs.trust),
+        "truth": path_or_none(inputs.truth),
+    }

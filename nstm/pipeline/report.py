@@ -59,7 +59,39 @@ def gather(row: Mapping[str, Any], folder: str | Path | None) -> Evidence:
         path = folder / name
         if path.is_file() and path.stat().st_size > 0:
             setattr(evidence, path.stem, path)
+    evidence.contents = _optional(folder / "movie.json")
+    listed = _optional(folder / "figures" / "figures.json").get("figures")
+    for figure in listed if isinstance(listed, list) else []:
+        if isinstance(figure, dict) and Path(str(figure.get("file"))).name == figure.get("file"):
+            texts = str(figure.get("title", "")), str(figure.get("caption", ""))
+            evidence.figures.append((folder / "figures" / figure["file"], *texts))
+    small = folder / "figures" / "small"
+    evidence.small = small if small.is_dir() else None
+    evidence.stages = stage_costs(folder / "benchmarks")
     return evidence
+
+
+def stage_costs(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """Seconds and largest memory (MB) of every job, by the name of its rule, as Snakemake measured them."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for path in sorted(folder.glob("*.tsv")):
+        try:
+            head, *rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+            row = dict(zip(head, rows[-1], strict=True))
+            cost = float(row["s"]), float(row["max_rss"]) if row["max_rss"] not in ("-", "NA") else 0.0
+        except (OSError, ValueError, IndexError, KeyError):
+            continue
+        found.setdefault(path.stem.split("_")[0], []).append(cost)
+    return found
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    """A JSON object that the page can do without; empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _store_attributes(store: Path) -> Mapping[str, Any] | None:

@@ -196,19 +196,18 @@ def _region_reasons(regions: Sequence[Mapping[str, Any]], frames: int) -> list[R
 
 
 def _region_text(region: Mapping[str, Any]) -> str:
+    """What happened in a region that movie and figures outline, and what not to do there."""
     (height, width), (y, x) = region["size_um"], region["centre_um"]
-    where = f"in the region of {height:.1f} x {width:.1f} um around (y, x) = ({y:.1f}, {x:.1f}) um"
-    planes = f", plane(s) {counted(region['planes'])}," if len(region["planes"]) > 1 or any(region["planes"]) else ""
-    what = (
-        f"{where}{planes} frame(s) {counted(region['frames'])} differ from the fit by up to "
-        f"{region['residual_noise_units']:.1f} times the noise"
-    )
+    planes = f", plane(s) {counted(region['planes'])}" if len(region["planes"]) > 1 or any(region["planes"]) else ""
+    where = f"the marked region ({height:.1f} x {width:.1f} um around (y, x) = ({y:.1f}, {x:.1f}) um{planes})"
     step, between = _number(region.get("motion_px")), region.get("between_frames")
+    frames, most = counted(region["frames"]), f"{region['residual_noise_units']:.1f} times the noise"
     if step is not None and step >= 1 and between:
-        why = f"between frames {between[0]} and {between[1]} the fit moves it by {step:.1f} camera pixels"
-    else:
-        why = "structure appeared, or its motion was not found"
-    return f"{what} ({why}): do not read structure there"
+        first, last = sorted(between)
+        why = f"between frames {first} and {last} the sample moved {step:.1f} px in {where}; frame(s) {frames}"
+        return f"{why} are not explained there ({most}): do not read structure there"
+    why = "structure appeared or vanished, or its motion was not found"
+    return f"frame(s) {frames} are not explained in {where}, {most}: {why}; do not read structure there"
 
 
 def _step_reasons(motion: Mapping[str, Any]) -> list[Reason]:

@@ -22,6 +22,12 @@ def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
     return np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** (1 / 2.4) - 0.055)
 
 
+def linear_from_srgb(encoded: np.ndarray) -> np.ndarray:
+    """Inverse of :func:`srgb_from_linear`, values clipped to 0..1."""
+    clipped = np.clip(encoded, 0, 1)
+    return np.where(clipped <= 0.04045, clipped / 12.92, ((clipped + 0.055) / 1.055) ** 2.4)
+
+
 def hue_circle(angle_rad: np.ndarray, lightness: float = 0.75, chroma: float = 0.125) -> np.ndarray:
     """Linear RGB of hues at equal lightness and chroma in OKLab (B. Ottosson, 2020).
 
@@ -66,6 +72,16 @@ def time_colours(count: int) -> np.ndarray:
     if count == 1:
         return np.ones((1, 3))
     return np.asarray(colours / colours.sum(axis=0))
+
+
+def depth_colours(count: int) -> np.ndarray:
+    """Linear RGB ``(count, 3)`` of planes from the first (blue) to the last (orange), equally light.
+
+    The way leads through pink, so that blue against yellow, which all but the rarest kind of colour vision tell apart,
+    grows from plane to plane.
+    """
+    hues = np.deg2rad(np.linspace(255, 425, count) if count > 1 else np.array([340.0]))
+    return hue_circle(hues, lightness=0.78, chroma=0.115)
 
 
 @functools.cache

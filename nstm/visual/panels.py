@@ -9,14 +9,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nstm.acquisition import channels_of, main_channel
-from nstm.visual.colour import BACKGROUND, EMPTY, FAINT, TEXT, lookup
+from nstm.visual.colour import ACCENT, BACKGROUND, EMPTY, FAINT, TEXT, depth_colours, lookup, srgb_from_linear
 from nstm.visual.text import draw_text, fitted, font, wrapped
 
 #: Pixels looked at for the intensity range: enough for stable percentiles of any recording.
 _RANGE_PIXELS = 4_000_000
+
+
+def volume(images: xr.DataArray, time_index: int, channel: int | None = None) -> np.ndarray:
+    """One time as ``(z, y, x)`` float32; of several channels the main one unless ``channel`` says another."""
+    channel = main_channel(images) if channel is None else channel
+    return np.asarray(images.isel(t=time_index, c=channel).transpose("z", "y", "x").values, dtype=np.float32)
+
+
+def projected(planes: np.ndarray) -> np.ndarray:
+    """``(z, y, x)`` as a picture ``(y, x)``: its maximum along z; NaN stays where no plane has a value."""
+    if planes.shape[0] == 1:
+        return planes[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN columns are meant to stay NaN
+        return np.asarray(np.nanmax(planes, axis=0), dtype=np.float32)
 
 
 def plane(images: xr.DataArray, time_index: int, channel: int | None = None) -> np.ndarray:
@@ -24,13 +39,7 @@ def plane(images: xr.DataArray, time_index: int, channel: int | None = None) -> 
 
     Of several channels the main one is shown unless ``channel`` says another. NaN stays where no plane has a value.
     """
-    channel = main_channel(images) if channel is None else channel
-    volume = np.asarray(images.isel(t=time_index, c=channel).transpose("z", "y", "x").values, dtype=np.float32)
-    if volume.shape[0] == 1:
-        return volume[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN columns are meant to stay NaN
-        return np.asarray(np.nanmax(volume, axis=0), dtype=np.float32)
+    return projected(volume(images, time_index, channel))
 
 
 def colours_of(images: xr.DataArray) -> str:
@@ -105,6 +114,24 @@ def to_rgb(
         hole = Image.fromarray((~valid).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
         rgb[np.asarray(hole) > 127] = EMPTY
     return Image.fromarray(rgb)
+
+
+def depth_to_rgb(planes: np.ndarray, limits: tuple[float, float], size: tuple[int, int]) -> Image.Image:
+    """The maximum projection of ``(z, y, x)`` along z, each pixel in the colour of the plane that it comes from.
+
+    The brightness is linear in the value as in grey pictures, of equal lightness at every depth.
+    """
+    low, high = limits
+    valid = np.isfinite(planes).any(axis=0)
+    filled = np.where(np.isfinite(planes), planes, -np.inf)
+    level = np.clip((np.where(valid, filled.max(axis=0), low) - low) / (high - low), 0, 1)
+    tones = depth_colours(planes.shape[0])[filled.argmax(axis=0)]
+    rgb = np.round(255 * srgb_from_linear(tones) * level[..., None]).astype(np.uint8)
+    picture = Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS)
+    if not valid.all():
+        hole = Image.fromarray((~valid).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+        picture.paste(EMPTY, mask=hole)
+    return picture
 
 
 def empty_panel(size: tuple[int, int], reason: str, text_px: int) -> Image.Image:
@@ -203,22 +230,57 @@ def draw_frame(
     footnotes: Sequence[str],
     foot_left: str,
     foot_right: str,
+    *,
+    measured: Sequence[bool] | None = None,
+    block: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """Put the pictures of one time with their names, footnotes and the line at the bottom together."""
+    """Put the pictures of one time with their names, footnotes and the line at the bottom together.
+
+    Args:
+        layout: where they stand.
+        pictures: one for each panel, as ``names`` and ``footnotes``.
+        names: what stands above each.
+        footnotes: what stands below each.
+        foot_left: left end of the line at the bottom.
+        foot_right: right end of it, smaller; left out where there is no room.
+        measured: whether a panel shows a time of its results (a filled mark) or not (an empty one); ``None``: no marks.
+        block: number of the block (orientation) and how many there are, drawn as a row of squares.
+    """
     canvas = Image.new("RGB", layout.size, BACKGROUND)
     px, width = layout.text_px, layout.picture[0]
     small = max(9, round(px * 0.78))
     for i, (picture, name, note) in enumerate(zip(pictures, names, footnotes, strict=True)):
         x, y = layout.corner(i)
-        draw_text(canvas, (x, y - layout.head / 2), fitted(name, font(px, bold=True), width), px, TEXT, bold=True)
+        room = width - (0 if measured is None else 1.4 * px)
+        draw_text(canvas, (x, y - layout.head / 2), fitted(name, font(px, bold=True), room), px, TEXT, bold=True)
+        if measured is not None:
+            _draw_mark(canvas, (x + width - 0.6 * px, y - layout.head / 2), px * 0.32, filled=measured[i])
         canvas.paste(picture, (x, y))
         step = layout.note / 2.2
         for k, line in enumerate(wrapped(note, font(small), width, 2)):
             draw_text(canvas, (x, y + layout.picture[1] + step * (k + 0.6)), line, small, FAINT)
     middle = layout.size[1] - layout.foot / 2
-    left = fitted(foot_left, font(px), layout.size[0] - 2 * layout.gap)
-    draw_text(canvas, (layout.gap, middle), left, px, TEXT)
-    room = layout.size[0] - 3 * layout.gap - font(px).getlength(left) - px
+    start = layout.gap + (0 if block is None else _draw_block(canvas, (layout.gap, middle), px, *block))
+    left = fitted(foot_left, font(px), layout.size[0] - layout.gap - start)
+    draw_text(canvas, (start, middle), left, px, TEXT)
+    room = layout.size[0] - start - 2 * layout.gap - font(px).getlength(left) - px
     right = fitted(foot_right, font(small), room) if room > 4 * px else ""
     draw_text(canvas, (layout.size[0] - layout.gap, middle), right, small, FAINT, anchor="rm")
     return canvas
+
+
+def _draw_mark(canvas: Image.Image, centre: tuple[float, float], radius: float, *, filled: bool) -> None:
+    box = [centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius]
+    draw = ImageDraw.Draw(canvas)
+    fill, edge = (ACCENT, ACCENT) if filled else (None, FAINT)
+    draw.ellipse(box, fill=fill, outline=edge, width=max(1, int(radius / 3)))
+
+
+def _draw_block(canvas: Image.Image, left: tuple[float, float], px: int, block: int, count: int) -> float:
+    """A row of squares, that of the current block filled; the width that it takes."""
+    side, draw = 0.62 * px, ImageDraw.Draw(canvas)
+    for i in range(count):
+        x, y = left[0] + i * side * 1.35, left[1] - side / 2
+        shown = {"fill": ACCENT} if i == block else {"outline": FAINT}
+        draw.rectangle([x, y, x + side, y + side], width=max(1, round(side / 10)), **shown)
+    return count * side * 1.35 + 0.5 * px

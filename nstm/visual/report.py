@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import base64
 import functools
-import io
+import hashlib
 import itertools
-import math
-import os
 import re
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jinja2
-from PIL import Image
+from markupsafe import Markup
 
 from nstm.visual import tables
-from nstm.visual.movie import preview
+from nstm.visual.chart import chart
+from nstm.visual.embedded import figure_views, movie_view, picture_view
+from nstm.visual.origin import parameter_rows, provenance_rows, stage_table
+from nstm.visual.preview import QUALITY_BYTES, STILL_BYTES
 from nstm.visual.tables import NONE, fixed, listing, mapping, method_mean, number, one_line, state
 from nstm.visual.text import time_labels
-
-#: Limits of what is embedded for a sample, bytes before base64: 50 samples stay below 40 MB.
-MOVIE_BYTES = 360_000
-STILL_BYTES = 150_000
-QUALITY_BYTES = 70_000
 
 #: Stages that carry a verdict: file name, what the page calls it.
 STAGES = {
@@ -59,8 +55,12 @@ class Evidence:
         problems: why one of them could not be read.
         stores: ``nstm`` attributes of its time-lapse stores by product.
         movie: the movie file, or ``None``.
+        contents: what is to be seen in it, ``movie.json``.
         still: the still picture, or ``None``.
         quality: the figure of the raw-data checks, or ``None``.
+        figures: file, title and caption of every figure.
+        small: folder with small copies of all these by their stems, as far as they were made.
+        stages: seconds and largest memory (MB) of every job, by the name of its rule.
     """
 
     row: Mapping[str, Any]
@@ -68,8 +68,12 @@ class Evidence:
     problems: dict[str, str] = field(default_factory=dict)
     stores: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     movie: Path | None = None
+    contents: Mapping[str, Any] = field(default_factory=dict)
     still: Path | None = None
     quality: Path | None = None
+    figures: list[tuple[Path, str, str]] = field(default_factory=list)
+    small: Path | None = None
+    stages: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def render(title: str, samples: Sequence[Evidence], page_folder: Path, version: str = "") -> str:
@@ -84,9 +88,21 @@ def render(title: str, samples: Sequence[Evidence], page_folder: Path, version: 
     views = [sample_view(i, evidence, page_folder) for i, evidence in enumerate(samples)]
     overall = [view["overall"] for view in views]
     counts = {name: overall.count(name) for name in ("pass", "warn", "fail", "none")}
+    script = _script()
     return _template().render(
-        title=one_line(title) or "NSTM experiment", samples=views, counts=counts, version=version, NONE=NONE
+        title=one_line(title) or "NSTM experiment",
+        samples=views,
+        counts=counts,
+        version=version,
+        NONE=NONE,
+        script=Markup(script),  # the only one on the page, and the only one that the page lets run
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
+
+
+@functools.cache
+def _script() -> str:
+    return resources.files("nstm.visual").joinpath("templates/report.js").read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -119,9 +135,11 @@ def sample_view(index: int, evidence: Evidence, page_folder: Path) -> dict[str, 
         "acquisitions": acquisition_count(found),
         "psnr": psnr_pair(metrics),
         "seconds": tables.duration_text(mapping(metrics).get("seconds")),
+        "fit_seconds": number(mapping(metrics).get("seconds")) or 0,
         "costs": costs(metrics),
         "still": picture_view(evidence, "still", STILL_BYTES),
         "quality_picture": picture_view(evidence, "quality", QUALITY_BYTES),
+        "figures": figure_views(evidence, page_folder),
         "motion": tables.motion_text(found.get("quality")),
         "movie": movie_view(evidence, page_folder),
         "missing": missing_text(evidence),
@@ -138,6 +156,9 @@ def sample_view(index: int, evidence: Evidence, page_folder: Path) -> dict[str, 
         "assumed": mapping(mapping(inspect).get("times")).get("origin") == "assumed",
         "window": window_text(evidence),
         "gaps": gap_texts(evidence),
+        "parameters": parameter_rows(evidence.stores),
+        "provenance": provenance_rows(evidence.stores, found),
+        "stage_costs": stage_table(evidence.stages),
     }
 
 
@@ -311,96 +332,3 @@ def gap_texts(evidence: Evidence) -> list[str]:
             name = tables.method_name(product)
             out.append(f"{name}: no result at {len(indices)} of {len(flags)} times ({at}{more}): {reason}")
     return out[:20]
-
-
-def picture_view(evidence: Evidence, name: Literal["still", "quality"], most_bytes: int) -> str | None:
-    """A picture of a sample as a data URI, or ``None``."""
-    path: Path | None = getattr(evidence, name)
-    if path is None:
-        return None
-    try:
-        kind, data = embedded_picture(path, most_bytes)
-    except (OSError, ValueError) as error:
-        evidence.problems[f"{name} picture"] = str(error)
-        return None
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def embedded_picture(path: Path, most_bytes: int) -> tuple[str, bytes]:
-    """(format, bytes) of a picture: itself where small enough, else a JPEG that is.
-
-    Raises:
-        OSError: the picture cannot be read.
-    """
-    data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.load()
-        if len(data) <= most_bytes and picture.format == "PNG":
-            return "png", data
-        rgb = picture.convert("RGB")
-    for quality, scale in [(90, 1.0), (80, 1.0), (75, 0.75), (70, 0.5), (60, 0.35)]:
-        out = io.BytesIO()
-        size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
-        rgb.resize(size, Image.Resampling.LANCZOS).save(out, "JPEG", quality=quality, optimize=True)
-        if out.tell() <= most_bytes:
-            break
-    return "jpeg", out.getvalue()
-
-
-def movie_view(evidence: Evidence, page_folder: Path) -> dict[str, str] | None:
-    """Where the movie is: embedded where small, always linked."""
-    if evidence.movie is None:
-        return None
-    link = relative_link(evidence.movie, page_folder)
-    size = evidence.movie.stat().st_size
-    data = preview(evidence.movie, MOVIE_BYTES)
-    source = link if data is None else f"data:video/mp4;base64,{base64.b64encode(data).decode('ascii')}"
-    kind = "Movie" if size <= MOVIE_BYTES or data is None else "Preview of the movie"
-    return {"link": link, "source": source, "size": tables.size_text(size), "kind": kind}
-
-
-def relative_link(target: Path, page_folder: Path) -> str:
-    """A link that works when page and results are moved together; never a scheme of its own."""
-    path = os.path.relpath(target.resolve(), page_folder.resolve())
-    return "./" + urllib.parse.quote(Path(path).as_posix())
-
-
-def chart(metrics: Any, width: int = 640, height: int = 220) -> dict[str, Any] | None:
-    """Equalised PSNR of every method over time, as lines of an SVG; ``None`` with fewer than two times."""
-    times = [number(t) for t in listing(mapping(metrics).get("times_s"))]
-    lines = {}
-    for name, block in mapping(mapping(metrics).get("methods")).items():
-        values = [number(v) for v in listing(mapping(block).get("psnr_equalised"))]
-        if len(values) == len(times) and any(v is not None for v in values):
-            lines[name] = values
-    known = [t for t in times if t is not None]
-    if len(known) < 2 or len(known) != len(times) or not lines or max(known) <= min(known):
-        return None
-    levels = [v for values in lines.values() for v in values if v is not None]
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 1e3, 1e6, math.inf) if (max(levels) - min(levels)) / s <= 5)
-    low = math.floor(min(levels) / step - 0.05) * step if math.isfinite(step) else min(levels)
-    high = math.ceil(max(levels) / step + 0.05) * step if math.isfinite(step) else max(levels) + 1
-    left, right, top, bottom = 46, width - 12, 10, height - 34
-
-    def place(t: float, v: float) -> tuple[float, float]:
-        x = left + (t - min(known)) / (max(known) - min(known)) * (right - left)
-        return round(x, 1), round(bottom - (v - low) / (high - low) * (bottom - top), 1)
-
-    drawn = []
-    for name in sorted(lines, key=lambda n: (n != "nstm", n))[:6]:
-        runs: list[list[tuple[float, float]]] = [[]]
-        for t, v in zip(known, lines[name], strict=True):
-            if v is None:
-                runs.append([])  # a gap stays a gap
-            else:
-                runs[-1].append(place(t, v))
-        points = [p for run in runs for p in run]
-        paths = [" ".join(f"{x},{y}" for x, y in run) for run in runs if len(run) > 1]
-        drawn.append({"name": tables.method_name(name), "paths": paths, "points": points if len(points) <= 120 else []})
-    count = round((high - low) / step) if math.isfinite(step) else 1
-    ticks = [low + (high - low) * i / count for i in range(count + 1)]
-    stamps = time_labels([min(known), max(known)])
-    return {
-        "width": width, "height": height, "left": left, "right": right, "top": top, "bottom": bottom,
-        "lines": drawn, "ticks": [(place(known[0], v)[1], f"{v:g}") for v in ticks], "times": stamps,
-    }  # fmt: skip

@@ -86,12 +86,14 @@ def test_a_lost_region_is_told_with_its_place_its_frames_and_its_motion():
     entry = verdict(record(regions=[REGION]))
     assert entry["regions"][0]["outline_um"] == REGION["outline_um"]
     assert entry["reasons"][0]["message"] == (
-        "in the region of 0.5 x 0.7 um around (y, x) = (1.0, 2.0) um frame(s) 6, 7 differ from the fit by up to 4.2 "
-        "times the noise (between frames 6 and 7 the fit moves it by 3.1 camera pixels): do not read structure there"
+        "between frames 6 and 7 the sample moved 3.1 px in the marked region (0.5 x 0.7 um around (y, x) = (1.0, 2.0) "
+        "um); frame(s) 6, 7 are not explained there (4.2 times the noise): do not read structure there"
     )
     unknown = verdict(record(regions=[{**REGION, "motion_px": None, "between_frames": None, "planes": [2, 3]}]))
-    assert "um, plane(s) 2, 3, frame(s) 6, 7 differ" in unknown["reasons"][0]["message"]
-    assert "structure appeared, or its motion was not found" in unknown["reasons"][0]["message"]
+    assert unknown["reasons"][0]["message"] == (
+        "frame(s) 6, 7 are not explained in the marked region (0.5 x 0.7 um around (y, x) = (1.0, 2.0) um, plane(s) 2, "
+        "3), 4.2 times the noise: structure appeared or vanished, or its motion was not found; do not read structure there"
+    )
 
 
 def test_of_many_regions_the_worst_are_told_and_the_others_counted():

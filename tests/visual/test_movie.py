@@ -9,17 +9,10 @@ import xarray as xr
 
 from nstm.acquisition import DataError
 from nstm.settings import Movie
-from nstm.visual.movie import (
-    Panel,
-    align_times,
-    check_movie,
-    display_note,
-    movie,
-    movie_frames,
-    place_in_series,
-    preview,
-)
+from nstm.visual.frames import Painter, display_note, movie_frames
+from nstm.visual.movie import check_movie, layout_of, movie
 from nstm.visual.panels import arrange
+from nstm.visual.series import Outline, Panel, align_times, moments, place_in_series
 
 
 def series(t=4, y=33, x=45, z=1, seed=0, **attrs) -> xr.DataArray:
@@ -148,13 +141,90 @@ def test_truth_on_the_times_of_the_results():
     assert np.array_equal(still.values[3], truth.values[0])
 
 
-def test_preview_is_small_enough(tmp_path):
-    movie([Panel("a", series(t=12, y=128, x=128))], tmp_path / "m.mp4", Movie(height_px=512))
-    size = (tmp_path / "m.mp4").stat().st_size
-    assert preview(tmp_path / "m.mp4", size) == (tmp_path / "m.mp4").read_bytes()
-    small = preview(tmp_path / "m.mp4", size // 2)
-    assert small is not None
-    assert len(small) <= size // 2
-    (tmp_path / "small.mp4").write_bytes(small)
-    assert len(read(tmp_path / "small.mp4")) == 12
-    assert preview(tmp_path / "m.mp4", size // 1000) is None
+def moving(shift=4.0, t=3, y=40, x=48) -> Panel:
+    """A spot that goes ``shift`` pixels to the right from time to time, with the displacement that says so."""
+    yy, xx = np.mgrid[:y, :x]
+    values = [np.exp(-((yy - y / 2) ** 2 + (xx - 12 - shift * i) ** 2) / 8) for i in range(t)]
+    images = series(t=t, y=y, x=x).copy(data=np.array(values, np.float32)[:, None, None])
+    displacement = xr.DataArray(np.zeros((t, 2, 1, y, x), np.float32), dims=("t", "c", "z", "y", "x"))
+    displacement[:, 1] = shift * 0.05
+    displacement[0] = np.nan
+    return Panel("NSTM", images, displacement=displacement)
+
+
+def centre(picture) -> float:
+    light = np.asarray(picture, dtype=float)[:, :, 1].sum(axis=0)
+    light = np.maximum(light - np.median(light), 0)
+    return float((light * np.arange(light.size)).sum() / light.sum())
+
+
+def test_a_panel_with_a_displacement_is_carried_along_and_marked():
+    panel = moving()
+    settings = Movie(height_px=160, frames_per_time=4)
+    layout = layout_of([panel], settings)
+    painter = Painter(panel, layout, settings)
+    shown = moments(panel.images["t"].values, 4)
+    assert [m.measured for m in shown] == [True, *[False, False, False, True] * 2]
+    px = layout.picture[0] / 48
+    pictures = [np.asarray(painter.picture(m))[:100] for m in shown]  # above the scale bar
+    found = [centre(p) / px for p in pictures]
+    assert np.diff(found) == pytest.approx(np.ones(8), abs=0.1)
+    assert found[-1] - found[0] == pytest.approx(8, abs=0.1)
+    x, y = layout.corner(0)
+    frames = list(movie_frames([panel], layout, settings))
+    corner = (slice(0, y), slice(x + layout.picture[0] - 2 * layout.text_px, x + layout.picture[0]))
+    filled = [int(((f[corner][..., 0] > 200) & (f[corner][..., 2] < 80)).sum()) for f in frames]
+    assert all((n > 10) == m.measured for n, m in zip(filled, shown, strict=True))
+
+
+def test_without_a_displacement_nothing_stands_between_two_times(tmp_path):
+    layout = movie([Panel("a", series())], tmp_path / "m.mp4", Movie(height_px=64, frames_per_time=5))
+    check_movie(tmp_path / "m.mp4", 4, layout.size)
+
+
+def test_other_panels_wait_and_gaps_are_not_filled():
+    panel, other = moving(), Panel("widefield", series(t=3, y=40, x=48))
+    panel.displacement[2] = np.nan  # the next acquisition
+    settings = Movie(height_px=96, frames_per_time=2)
+    layout = layout_of([panel, other], settings)
+    frames = list(movie_frames([panel, other], layout, settings))
+    (x, y), (width, height) = layout.corner(1), layout.picture
+    assert np.array_equal(frames[0][y : y + height, x : x + width], frames[1][y : y + height, x : x + width])
+    x, y = layout.corner(0)
+    assert not np.array_equal(frames[0][y : y + height, x : x + width], frames[1][y : y + height, x : x + width])
+    assert np.array_equal(frames[2][y : y + height, x : x + width], frames[3][y : y + height, x : x + width])
+
+
+def test_arrows_point_where_the_structure_goes_and_the_region_is_outlined():
+    panel = moving()
+    corners = np.array([[0.2, 0.2], [0.2, 0.8], [0.8, 0.8], [0.8, 0.2]])
+    arrows = Panel("NSTM, displacement", panel.images, displacement=panel.displacement, arrows=True)
+    marked = Panel("NSTM", panel.images, outlines=(Outline(corners, frozenset({1})),))
+    settings = Movie(height_px=200)
+    layout = layout_of([arrows], settings)
+    shown = moments(panel.images["t"].values, 1)
+    picture = np.asarray(Painter(arrows, layout, settings).picture(shown[1])).astype(int)
+    coloured = np.ptp(picture[:, : layout.picture[0] // 2], axis=-1) > 60
+    assert coloured.sum() > 200
+    assert "longest 200 nm" in Painter(arrows, layout, settings).footnote
+    plain = [np.asarray(Painter(marked, layout, settings).picture(m)).astype(int) for m in shown]
+    accents = [((p[..., 0] - p[..., 2]) > 150).sum() for p in plain]
+    assert accents[1] > 100
+    assert accents[0] == accents[2] == 0
+
+
+def test_depth_is_coloured_from_blue_to_orange():
+    images = series(t=1, z=5, z_step_um=0.2) * 0
+    images.attrs = {"pixel_um": 0.05, "z_step_um": 0.2}
+    images[0, 0, 0, 10:20, 5:15] = 1
+    images[0, 0, 4, 10:20, 30:40] = 1
+    settings = Movie(height_px=330)
+    layout = layout_of([Panel("NSTM", images)], settings)
+    shown = moments(images["t"].values, 1)[0]
+    picture = np.asarray(Painter(Panel("NSTM", images), layout, settings).picture(shown)).astype(int)
+    first, last = picture[150, 100], picture[150, 350]
+    assert first[2] > first[0] + 30
+    assert last[0] > last[2] + 30
+    grey = Movie(height_px=330, depth_colours=False)
+    plain = np.asarray(Painter(Panel("NSTM", images), layout, grey).picture(shown)).astype(int)
+    assert np.ptp(plain[150, 100]) == 0

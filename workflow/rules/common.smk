@@ -58,7 +58,9 @@ TIMELAPSE = f"{SAMPLE}/timelapse/{{product}}.ome.zarr"
 METRICS = f"{SAMPLE}/metrics.json"
 TRUST = f"{SAMPLE}/trust.json"
 MOVIE = f"{SAMPLE}/movie.mp4"
+MOVIE_CONTENTS = f"{SAMPLE}/movie.json"
 STILL = f"{SAMPLE}/still.png"
+FIGURES = f"{SAMPLE}/figures"
 REPORT = "results/report.html"
 LOGS = f"{SAMPLE}/logs"
 BENCHMARKS = f"{SAMPLE}/benchmarks"
@@ -165,11 +167,16 @@ def images(wildcards):
 
 def panels(wildcards):
     """Time-lapse stores of the movie, left to right; those that the sample does not have are left out."""
-    wanted = timelapses(
-        wildcards.sample, EXPERIMENT.section(wildcards.sample, "movie").panels
-    )
+    names = EXPERIMENT.section(wildcards.sample, "movie").panels
+    names = ["nstm" if name == "motion" else name for name in names]
     there = images(wildcards)
+    wanted = timelapses(wildcards.sample, dict.fromkeys(names))
     return [path for path in wanted if path in there]
+
+
+def motion(wildcards):
+    """The displacement of a sample."""
+    return timelapses(wildcards.sample, ["motion"])
 
 
 def truth(wildcards):
@@ -195,7 +202,8 @@ def shown_files(sample, wildcards):
     """What the page shows of a sample."""
     files = gate_files(sample)
     if len(files) > 1 and passed("illumination", sample):
-        files += [path.format(sample=sample) for path in (METRICS, TRUST, MOVIE, STILL)]
+        shown = (METRICS, TRUST, MOVIE, STILL, MOVIE_CONTENTS, FIGURES)
+        files += [path.format(sample=sample) for path in shown]
     return files
 
 

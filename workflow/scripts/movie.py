@@ -3,24 +3,25 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nstm.pipeline.logging import by_name, path_or_none, rule_log
+from nstm.pipeline.logging import rule_log, shown_files
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 
-def main(params: dict[str, Any], stores: dict[str, Path], truth: Path | None, out_mp4: Path, out_png: Path) -> None:
+def main(params: dict[str, Any], files: dict[str, Any], out_mp4: Path, out_png: Path, out_json: Path) -> None:
     from nstm.pipeline.movie import run_movie
+    from nstm.pipeline.panels import Shown
 
-    run_movie(params, stores, truth, out_mp4, out_png)
+    run_movie(params, Shown(**files), out_mp4, out_png, out_json)
 
 
 if __name__ == "__main__":
     with rule_log(snakemake.log[0], "movie", snakemake.threads):
         main(
             dict(snakemake.params.settings),
-            by_name(snakemake.input.stores),
-            path_or_none(snakemake.input.truth),
+            shown_files(snakemake.input),
             Path(snakemake.output.movie),
             Path(snakemake.output.still),
+            Path(snakemake.output.contents),
         )
