@@ -1,5 +1,8 @@
 """Results as layers of napari: places, scales, times and colours; with napari, where it is installed, its model."""
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -159,11 +162,20 @@ def test_what_cannot_be_shown_is_said(sample, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no stores in it"):
         view_layers(tmp_path)
     write(folder.parent / "other", "nstm", np.ones((6, 1, 1, 8, 8)))
-    with pytest.raises(DataError, match="several samples, cell, other: name one of them, e.g. .*cell"):
+    with pytest.raises(DataError, match="several samples, cell, other: name one of them"):
         view_layers(folder.parent)
-    monkeypatch.setitem(__import__("sys").modules, "napari", None)
+    monkeypatch.setitem(sys.modules, "napari", None)
     with pytest.raises(DataError, match=r"napari is not installed .*requirements-napari.lock"):
         view(folder)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there always is a screen")
+def test_without_a_screen_qt_is_not_asked(sample, monkeypatch):
+    monkeypatch.setitem(sys.modules, "napari", ModuleType("napari"))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DataError, match="there is no screen here"):
+        view(sample[0])
 
 
 def test_napari_takes_the_layers_as_they_are(sample):
