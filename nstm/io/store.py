@@ -216,7 +216,8 @@ def write_timelapse(
         group = _new_group(temporary)
         _write_metadata(group, _TIMELAPSE_AXES, _scale(times, z_step_um, pixel_um), label, {**block, **(extra or {})})
         ranges = _write_images(group, images, times.size, len(channels))
-        group.attrs["ome"] = {**group.attrs.asdict()["ome"], "omero": _display(quantities, ranges)}
+        ome: Any = group.attrs.asdict()["ome"]
+        group.attrs["ome"] = {**ome, "omero": _display(quantities, ranges)}
 
 
 def open_timelapse(path: StorePath) -> xr.DataArray:

@@ -1,6 +1,6 @@
 """Results as layers of a viewer, as plain data: ``(data, keywords, type)``, which is what napari's readers return.
 
-All layers share the axes ``t z y x`` of the time lapses; the raw frames have an axis ``frame`` before them and stand at
+All layers share the axes ``t z y x`` of the time lapses; the raw frames have an axis ``raw`` before them and stand at
 every time of their acquisition. Scales are those of the stores, s and um; the exact times stand in ``metadata``.
 """
 
@@ -113,7 +113,7 @@ def _raw_layer(raw: xr.Dataset, times_s: np.ndarray | None = None) -> LayerData:
         **common,
         "scale": (1.0, *common["scale"]),
         "translate": (0.0, *common["translate"]),
-        "axis_labels": ("frame", *common["axis_labels"]),
+        "axis_labels": ("raw", *common["axis_labels"]),
         "units": ("pixel", *common["units"]),
         "colormap": "gray",
         "contrast_limits": _percentiles(np.asarray(flat[0])),
@@ -145,7 +145,10 @@ def _motion_layers(motion: xr.DataArray) -> list[LayerData]:
 
 
 def _vectors(motion: xr.DataArray, steps: np.ndarray) -> LayerData:
-    """Displacement since the previous time as arrows ``(arrow, start | step, t z y x)`` that end at the structure."""
+    """Displacement since the previous time as arrows ``(arrow, start | step, t z y x)`` that end at the structure.
+
+    Small displacements are drawn larger, and the name says how much; ``features`` have the true lengths.
+    """
     shape = steps.shape[2:]
     at = _lattice(shape, _ARROWS)
     arrows = []
@@ -156,14 +159,23 @@ def _vectors(motion: xr.DataArray, steps: np.ndarray) -> LayerData:
         arrows[-1][:, 0, 0] = t
     data = np.concatenate(arrows)
     um = data[:, 1, 1:] * _pitch(motion)
+    drawn = _enlargement(data[:, 1], max(shape[-2:]) / _ARROWS)
+    data[:, 0] -= (drawn - 1) * data[:, 1]
+    data[:, 1] *= drawn
     keywords = {
-        **_of_store("motion since the time before", motion),
+        **_of_store("motion since the time before" + (f", drawn {drawn} times as long" if drawn > 1 else ""), motion),
         "features": {"length_um": np.linalg.norm(um, axis=1), "direction_deg": np.degrees(np.arctan2(*um[:, -2:].T))},
         "edge_color": np.concatenate([direction_colours(um[:, -2:]), np.ones((len(um), 1))], axis=1),
         "edge_width": max(shape[-2:]) / 500,
         "vector_style": "arrow",
     }
     return data, keywords, "vectors"
+
+
+def _enlargement(steps: np.ndarray, room_px: float) -> int:
+    """How many times longer arrows are drawn, so that all but the longest fit between their neighbours."""
+    longest = float(np.percentile(np.linalg.norm(steps[:, -2:], axis=1), 95)) if len(steps) else 0.0
+    return next((times for times in (100, 50, 20, 10, 5, 2) if 0 < times * longest <= room_px), 1)
 
 
 def _tracks(motion: xr.DataArray, steps: np.ndarray) -> LayerData:

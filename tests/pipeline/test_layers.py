@@ -84,7 +84,7 @@ def test_layers_of_a_sample_from_bottom_to_top(sample):
     assert 0 <= low < 0.01 < 0.99 < high <= 1
     assert time_text(layers[3][1]["metadata"], 2) == "0.3 s: no window"
     text = layers_text(layers)
-    assert "image    raw frames: 9 x 6 x 1 x 24 x 32; frame t z y x in steps of 1 x 0.1 x 1 x 0.1 x 0.1" in text
+    assert "image    raw frames: 9 x 6 x 1 x 24 x 32; raw t z y x in steps of 1 x 0.1 x 1 x 0.1 x 0.1" in text
     assert len(text.splitlines()) == 6
 
 
@@ -105,6 +105,19 @@ def test_arrows_end_at_the_structure_and_tracks_follow_it_back(sample):
         assert track[:, 1].tolist() in ([0, 1, 2], [1, 2], [3, 4, 5], [4, 5])  # never across acquisitions
         np.testing.assert_allclose(np.diff(track[:, 3:], axis=0), [STEP] * (len(track) - 1), atol=1e-4)
     np.testing.assert_allclose(keywords["features"]["time_s"], np.array(TIMES)[tracks[:, 1].astype(int)])
+
+
+def test_small_displacements_are_drawn_larger_and_still_end_at_the_structure(tmp_path):
+    small = (0.03, -0.02)
+    write(tmp_path, "motion", displacement(step=small), channels=["displacement_y_um", "displacement_x_um"])
+    (arrows, keywords, _), (tracks, _, _) = view_layers(tmp_path)
+    assert keywords["name"] == "motion since the time before, drawn 50 times as long"
+    np.testing.assert_allclose(arrows[:, 1, 2:], [50 * np.array(small)] * len(arrows), rtol=1e-5)
+    ends = arrows[:, 0, 2:] + arrows[:, 1, 2:]
+    np.testing.assert_allclose(ends, np.rint(ends), atol=1e-4)
+    np.testing.assert_allclose(keywords["features"]["length_um"], np.hypot(*small) * PIXEL, rtol=1e-5)
+    first = tracks[tracks[:, 0] == tracks[0, 0]]
+    np.testing.assert_allclose(np.diff(first[:, 3:], axis=0), [small] * (len(first) - 1), atol=1e-5)  # tracks are true
 
 
 def test_a_turning_field_is_followed_back_along_circles(tmp_path):
@@ -186,7 +199,7 @@ def test_napari_takes_the_layers_as_they_are(sample):
     viewer = ViewerModel()
     fill(viewer, view_layers(sample[0]))
     assert [layer.name for layer in viewer.layers][-1] == "tracks"
-    assert viewer.dims.axis_labels == ("frame", "t", "z", "y", "x")
+    assert viewer.dims.axis_labels == ("raw", "t", "z", "y", "x")
     assert viewer.dims.nsteps[:2] == (9, 6)
     assert viewer.canvas.overlays.text.text == "0.1 s"
     viewer.dims.set_current_step(1, 2)
