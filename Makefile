@@ -7,12 +7,13 @@ CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SITE_STAMP := $(VENV)/.installed-docs
 SNAKEMAKE := $(BIN)/snakemake
 REAL_DATA := ../shared/data/sim
 CONFIG_HOME := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak real bench profiles lint format docs clean install
+.PHONY: help demo test soak real bench profiles lint format docs site clean install
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -37,7 +38,7 @@ demo: $(STAMP) ## simulate a living sample, reconstruct it, and say where movie 
 	@echo "movie:  $(abspath results/er_moving/movie.mp4)"
 	@echo "report: $(abspath results/report.html)"
 
-test: $(STAMP) lint ## run all checks and tests
+test: $(STAMP) lint site ## run all checks and tests
 	@.ci/slurm-packages || true
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q tests/rules tests/workflow tests/slurm tests
 
@@ -60,6 +61,14 @@ format: $(STAMP) ## format Python and Snakemake files
 
 docs: $(STAMP) ## make schemas and config/README.md from the settings
 	@$(BIN)/python -m nstm.pipeline.document
+
+$(SITE_STAMP): requirements-docs.lock $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-docs.lock
+	@touch $@
+
+site: $(SITE_STAMP) ## make the site of the documents in build/site; a broken link is an error
+	@$(BIN)/python -m sphinx -q -W --keep-going -n -c docs -d build/doctrees . build/site
+	@echo "site: $(abspath build/site/docs/index.html)"
 
 real: $(STAMP) ## published real recordings, results in real/results
 	@if [ -d $(REAL_DATA) ]; then \

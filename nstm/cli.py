@@ -162,6 +162,23 @@ def export(
 
 @app.command()
 @plain_errors
+def view(
+    path: Annotated[Path, typer.Argument(help="results/SAMPLE, or one of the stores in it")],
+    as_list: Annotated[bool, typer.Option("--list", help="only list the layers; needs no napari")] = False,
+) -> None:
+    """Open raw frames, reconstructions, motion and tracks in napari."""
+    from nstm.pipeline.layers import layers_text, view_layers
+
+    if as_list:
+        typer.echo(layers_text(view_layers(path)))
+        return
+    from nstm.pipeline.view import view as show
+
+    show(path)
+
+
+@app.command()
+@plain_errors
 def provenance(
     path: Annotated[Path, typer.Argument(help="any result: a store, a file, the folder of a sample, the report")],
     check: Annotated[bool, typer.Option("--check", help="compare the source files with what was recorded")] = False,

@@ -77,7 +77,7 @@ def test_init_writes_what_the_files_say_and_lists_the_rest(recording) -> None:
     assert "is there already" in call("init", folder, code=2)
     # what must be filled in is named by the check of the config
     text = call("inspect", recording, "--config", folder / "config" / "config.yaml", code=2)
-    assert "systems.tif_488.illumination.angles: must be" in text
+    assert "systems.tif_488.illumination.angles: is empty, must be" in text
     # the order of frames is left open too: a blank, never a likely value
     written = yaml.safe_load((folder / "config" / "config.yaml").read_text())
     assert written["systems"]["tif_488"]["frames"]["order"] is None

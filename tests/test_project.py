@@ -50,6 +50,19 @@ def test_the_locks_of_gpu_nodes_add_the_plugin_of_the_same_jax(cuda: str) -> Non
     assert (extra.name, extra.extras, extra.specifier) == ("jax", {cuda}, DECLARED["jax"].specifier)
 
 
+@pytest.mark.parametrize("extra", ["docs", "napari"])
+def test_the_locks_of_extras_hold_what_the_extra_asks_for_and_the_common_lock_does_not(extra: str) -> None:
+    lines = [line for line in (ROOT / f"requirements-{extra}.lock").read_text().splitlines() if line[0] != "#"]
+    assert lines[0] == "-r requirements.lock"
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line) for line in lines[1:]), "only NAME==VERSION"
+    pins = {name.lower().replace("_", "-"): Version(v) for name, v in (line.split("==") for line in lines[1:])}
+    assert len(pins) == len(lines) - 1
+    for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):
+        assert pins[requirement.name] in requirement.specifier
+    common = re.findall(r"^(\S+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert not set(pins) & {name.lower().replace("_", "-") for name in common}
+
+
 @pytest.mark.parametrize("name", sorted(documents()))
 def test_generated_files_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text() == documents()[name], "run: make docs"

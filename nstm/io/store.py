@@ -40,6 +40,8 @@ __all__ = [
 SCHEMA = 1
 _RAW_AXES = (("t", "time", "second"), ("raw", "channel", None), *((a, "space", "micrometer") for a in "zyx"))
 _TIMELAPSE_AXES = (("t", "time", "second"), ("c", "channel", None), *((a, "space", "micrometer") for a in "zyx"))
+#: Range that viewers show at first: percentiles, and pixels of a time that they are taken from.
+_SHOWN_PERCENT, _LOOKED_AT = (0.1, 99.9), 2**20
 _REMEDY = "delete it and run the workflow again"
 StorePath = str | os.PathLike[str]
 
@@ -211,7 +213,9 @@ def write_timelapse(
     with replace_whole(path) as temporary:
         group = _new_group(temporary)
         _write_metadata(group, _TIMELAPSE_AXES, _scale(times, z_step_um, pixel_um), label, {**block, **(extra or {})})
-        _write_images(group, images, times.size, len(channels))
+        ranges = _write_images(group, images, times.size, len(channels))
+        ome: Any = group.attrs.asdict()["ome"]
+        group.attrs["ome"] = {**ome, "omero": _display(quantities, ranges)}
 
 
 def open_timelapse(path: StorePath) -> xr.DataArray:
@@ -261,10 +265,12 @@ def _new_array(group: zarr.Group, shape: tuple[int, ...], dtype: Any, names: lis
     )
 
 
-def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> None:
+def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> np.ndarray:
+    """Write the images; darkest and brightest of each channel ``(c, 2)``, outliers left out, NaN where none is."""
     names = [axis[0] for axis in _TIMELAPSE_AXES]
     each: Iterable[Any] = images if not hasattr(images, "shape") else (images[t] for t in range(images.shape[0]))
     array, written = None, 0
+    ranges = np.full((count, channels, 2), np.nan)
     for t, image in enumerate(each):
         frame = np.asarray(image, dtype=np.float32)
         if array is None:
@@ -275,8 +281,26 @@ def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> 
             raise ValueError(f"image {t} of shape {frame.shape} where {array.shape} was begun")
         array[t] = frame
         written += 1
+        for c, values in enumerate(frame.reshape(channels, -1)):
+            some = values[:: max(1, values.size // _LOOKED_AT)]
+            if np.isfinite(some).any():
+                ranges[t, c] = np.percentile(some[np.isfinite(some)], _SHOWN_PERCENT)
     if written != count:
         raise ValueError(f"{written} images for {count} times")
+    return np.stack([np.fmin.reduce(ranges[..., 0], axis=0), np.fmax.reduce(ranges[..., 1], axis=0)], axis=-1)
+
+
+def _display(channels: Sequence[Channel], ranges: np.ndarray) -> dict[str, Any]:
+    """NGFF's ``omero`` block: how viewers show the channels at first; the first time may hold nothing but NaN."""
+    main = next((i for i, channel in enumerate(channels) if channel.main), 0)
+    shown = []
+    for index, (channel, (low, high)) in enumerate(zip(channels, ranges.tolist(), strict=True)):
+        low, high = (low, high) if high > low else (0.0, 1.0)
+        if channel.colour == "signed":
+            low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
+        window = {"start": low, "end": high, "min": low, "max": high}
+        shown.append({"label": channel.name, "color": "FFFFFF", "window": window, "active": index == main})
+    return {"channels": shown}
 
 
 def _write_metadata(

@@ -171,7 +171,13 @@ def todo_text(written: Written) -> str:
     if len(written.notes) > MOST_NOTES:
         notes = [*notes, f"and {len(written.notes) - MOST_NOTES} more"]
     lines += section("look at", [line for note in notes for line in wrapped(note, "  - ", 4)])
-    return "\n".join([*lines, "", f"then: nstm inspect --config {shown(written.config)}"])
+    config = shown(written.config)
+    steps = [
+        (f"edit {config}", "fill the blanks in"),
+        (f"nstm inspect --config {config}", "until nothing is missing"),
+        (f"snakemake --cores 2 --directory {shown(written.config.parents[1])}", "in the folder of this program"),
+    ]
+    return "\n".join([*lines, *section("then", columns(steps))])
 
 
 def _asked(systems: dict[str, list[Key]], state: str) -> list[tuple[str, str]]:

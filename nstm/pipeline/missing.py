@@ -31,7 +31,10 @@ ABOUT = {
     "illumination.angles": About("orientations of the pattern", "3"),
     "illumination.phases": About("phase steps of each orientation", "3"),
     "illumination.beams": About("interfering beams: 2, or 3 (a pattern of two orders, or along z)", "2"),
-    "frames.order": About("axes of the planes in the file, slowest first", "t angle phase"),
+    "frames.order": About(
+        "axes of the planes in the file, slowest first; while it is empty, `nstm inspect` ranks the possible orders",
+        "t angle phase",
+    ),
     "frames.planes": About("z planes of an acquisition", "1"),
     "frames.exposure_s": About("exposure of a frame, s; while no times are known equal steps are assumed", "0.005"),
     "channel": About("column of the sample sheet: the file holds several channels", "0"),

@@ -36,7 +36,7 @@ def lines_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -
             found[key] = (None, ["is missing"], _described(model, place))
             continue
         message = item["msg"].removeprefix("Value error, ")
-        message = message.replace("Input should be", "must be")
+        message = message.replace("Input should be", "is empty, must be" if item["input"] is None else "must be")
         value, messages, described = found.get(key, (item["input"], [], _described(model, place)))
         found[key] = (value, [*messages, message], described)
     return [_line(key or prefix, *rest) for key, rest in found.items()]

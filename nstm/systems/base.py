@@ -188,6 +188,8 @@ class ImagingSystem(abc.ABC):
     def of(self, acquisitions: xr.Dataset) -> Self:
         """This system with the numbers of the optics that the config leaves to the file of ``acquisitions``."""
         read = {name: entry["value"] for name, entry in acquisitions.attrs["source"].get("optics", {}).items()}
+        if acquisitions.attrs["z_step_um"] is not None:
+            read["z_step_um"] = acquisitions.attrs["z_step_um"]
         return type(self)(override(self.settings, {"optics": read}))
 
     def times(self, acquisitions: int, order: Sequence[str]) -> tuple[np.ndarray, str]:

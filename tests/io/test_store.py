@@ -6,7 +6,7 @@ import pytest
 import yaozarrs
 import zarr
 
-from nstm.acquisition import DataError, make_acquisitions
+from nstm.acquisition import Channel, DataError, make_acquisitions
 from nstm.io import shards
 from nstm.io.store import is_raw, open_raw, open_timelapse, raw_status, write_failed, write_raw, write_timelapse
 
@@ -240,6 +240,24 @@ def _write(path, images, t=3, **more):
         "extra": {"window": 3},
     }
     write_timelapse(path, images, **{**given, **more})
+
+
+def test_viewers_are_told_what_to_show_at_first(tmp_path):
+    """A first time without a result, a hot pixel, a signed quantity, and a channel without any result."""
+    images = np.random.default_rng(0).uniform(1, 2, (3, 3, 1, 64, 64)).astype(np.float32)
+    images[0], images[:, 2] = np.nan, np.nan
+    images[1, 0, 0, 3, 4] = 1e6
+    channels = ["intensity", Channel("phase", "rad", "signed", main=True), "empty"]
+    _write(tmp_path / "x.ome.zarr", images, channels=channels)
+    yaozarrs.validate_zarr_store(str(tmp_path / "x.ome.zarr"))
+    ome = json.loads((tmp_path / "x.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"]
+    shown = ome["omero"]["channels"]
+    assert [c["label"] for c in shown] == ["intensity", "phase", "empty"]
+    assert [c["active"] for c in shown] == [False, True, False]
+    windows = [(c["window"]["start"], c["window"]["end"]) for c in shown]
+    assert windows[0] == pytest.approx((1, 2), abs=0.02)
+    assert windows[1] == pytest.approx((-2, 2), abs=0.02)
+    assert windows[2] == (0, 1)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "dask", "iterable"])

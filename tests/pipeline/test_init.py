@@ -156,7 +156,7 @@ class TestOneFileOfEachFamily:
 
     @pytest.mark.parametrize("key", ["frames.planes", "camera.offset", "illumination.angles", "illumination.beams"])
     def test_a_blank_that_stays_empty_is_named_by_the_check_of_the_config(self, key, left_empty) -> None:
-        with pytest.raises(DataError, match=rf"1 problem\n  - systems.tif.{key}: must be"):
+        with pytest.raises(DataError, match=rf"1 problem\n  - systems.tif.{key}: is empty, must be"):
             left_empty(key)
 
     def test_an_empty_exposure_means_assumed_times(self, folder) -> None:

@@ -153,3 +153,15 @@ def test_a_pattern_that_cannot_be_projected_is_refused():
     calibration = {"pattern_vectors": [[0.0, 3.2]] * 3, "phases": [[0.0] * 5] * 3, "modulation": [[0.8, 0.5]] * 3}
     with pytest.raises((DataError, ValueError), match="cannot be projected"):
         system(4).forward((4, 16, 16), np.zeros((3, 5, 4)), calibration, 0.08, 4)
+
+
+def test_the_distance_of_planes_may_stand_in_the_file_alone(shared_data):
+    settings = {
+        "optics": {"na": 1.42, "index": 1.515, "excitation_wavelength_um": 0.488},
+        "illumination": {"angles": 3, "phases": 5, "beams": 3},
+        "frames": {"order": "angle z phase", "planes": 9},
+    }
+    left_open = Sim(SimSettings.model_validate(settings))
+    recording = nstm.open_acquisitions(shared_data / "sim" / "omx_3d" / "raw.dv", left_open)
+    optics = left_open.of(recording).settings.optics
+    assert (optics.z_step_um, optics.emission_wavelength_um) == pytest.approx((0.125, 0.528))
