@@ -1,8 +1,8 @@
 """The model of blind SIM, its cost and its gradients in closed form.
 
 Frame ``l`` is ``h * (rho I_l)`` with ``sum_l I_l = L``: only the product of object and light is seen, and that the
-light is uniform on average tells them apart. Both are squares, ``rho = xi^2`` and ``I_l = i_l^2``, which keeps them from
-being negative, and the last pattern is what the others leave, ``I_L = L - sum_l i_l^2`` (it alone may be negative).
+light is uniform on average tells them apart. Both are squares, ``rho = xi^2`` and ``I_l = i_l^2``, which keeps them
+from being negative; the last pattern is what the others leave, ``I_L = L - sum_l i_l^2``, and may be negative.
 
 Frames are known by their spectra: blurring is a product there, so a gradient takes one transform forward and one back
 per frame, and the cost none.
