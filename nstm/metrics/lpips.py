@@ -24,8 +24,8 @@ BLOCKS = (
     ((5, 128), (7, 128)),
     ((10, 256), (12, 256), (14, 256)),
     ((17, 512), (19, 512), (21, 512)),
+    ((24, 512), (26, 512), (28, 512)),
 )
-BLOCKS += (((24, 512), (26, 512), (28, 512)),)
 #: Least side of an image: four times halved, one feature must be left.
 SMALLEST = 16
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -46,8 +46,8 @@ def load_weights(path: str | Path) -> Weights:
     """
     if not Path(path).is_file():
         raise DataError(
-            f"LPIPS weights {path}: no such file. LPIPS needs the weights of VGG16 and of its heads, which are not part "
-            "of this package: save torchvision's vgg16 features and the heads of the lpips package into one "
+            f"LPIPS weights {path}: no such file. LPIPS needs the weights of VGG16 and of its heads, which are not "
+            "part of this package: save torchvision's vgg16 features and the heads of the lpips package into one "
             "safetensors file, or leave the figure out"
         )
     from safetensors import SafetensorError
