@@ -82,14 +82,19 @@ def _fitted(image: Image, truth: Image) -> tuple[Image, Image]:
     return (a * (float(np.vdot(a, b)) / power) if power > 0 else a), b
 
 
-def psnr(image: Image, truth: Image) -> float:
-    """PSNR in dB of ``(y, x)`` images on one grid, after border, mean and gain; range = max - min of the truth."""
+def mse(image: Image, truth: Image) -> float:
+    """Mean squared error of ``(y, x)`` images on one grid, after border, mean and gain, in units of the squared range
+    (max - min) of the truth.
+    """
     a, b = _fitted(image, truth)
-    error = float(np.mean((a - b) ** 2))
     extent = float(np.ptp(b))
-    if not np.isfinite(error) or extent == 0:
-        return float("nan")
-    return float("inf") if error == 0 else float(10 * np.log10(extent**2 / error))
+    return float(np.mean((a - b) ** 2)) / extent**2 if extent else float("nan")
+
+
+def psnr(image: Image, truth: Image) -> float:
+    """PSNR in dB, ``-10 log10`` of :func:`mse`."""
+    error = mse(image, truth)
+    return float("inf") if error == 0 else float(-10 * np.log10(error))
 
 
 def _structural_similarity(image: Image, truth: Image) -> float:
