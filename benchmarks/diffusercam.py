@@ -4,8 +4,8 @@ python benchmarks/diffusercam.py [--psf FILE] [--only nstm|fista] [--json OUT]
 
 The pattern of a point is that of the DiffuserCam tutorial (Waller-Lab), its middle 1080 x 1280 pixels binned by 4. The
 object, a disc with patches and seams, swings and is deformed while the 270 rows are read; noise of 1 % of the brightest
-pixel is added. The weight of the total variation is swept, each run starting from the last one's video, in two orders of
-the weights; the best of all counts for FISTA. Figures are means of the PSNR over all layers.
+pixel is added. The weight of the total variation is swept, each run starting from the last one's video, in two orders
+of the weights; the best of all counts for FISTA. Figures are means of the PSNR over all layers.
 """
 
 import argparse

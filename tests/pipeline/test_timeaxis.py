@@ -7,7 +7,6 @@ from nstm.acquisition import computed_times, make_acquisitions
 from nstm.pipeline.timeaxis import place, time_axis
 from nstm.systems.sim import Sim, SimSettings
 
-
 OPTICS = {"na": 1.4, "emission_wavelength_um": 0.515, "excitation_wavelength_um": 0.488, "pixel_um": 0.1}
 SIM = Sim(SimSettings.model_validate({"optics": OPTICS}))
 
