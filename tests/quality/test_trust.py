@@ -92,7 +92,8 @@ def test_a_lost_region_is_told_with_its_place_its_frames_and_its_motion():
     unknown = verdict(record(regions=[{**REGION, "motion_px": None, "between_frames": None, "planes": [2, 3]}]))
     assert unknown["reasons"][0]["message"] == (
         "frame(s) 6, 7 are not explained in the marked region (0.5 x 0.7 um around (y, x) = (1.0, 2.0) um, plane(s) 2, "
-        "3), 4.2 times the noise: structure appeared or vanished, or its motion was not found; do not read structure there"
+        "3), 4.2 times the noise: structure appeared or vanished, or its motion was not found; "
+        "do not read structure there"
     )
 
 
