@@ -40,6 +40,7 @@ demo: $(STAMP) ## simulate a living sample, reconstruct it, and say where movie 
 
 test: $(STAMP) lint site ## run all checks and tests
 	@.ci/slurm-packages || true
+	@.ci/browser-packages || true
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q tests/rules tests/workflow tests/slurm tests
 
 soak: $(STAMP) ## damaged files and configs (NSTM_SOAK=600 for more), SLURM under chaos, all of benchmarks/robustness.tsv

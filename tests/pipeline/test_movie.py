@@ -1,5 +1,7 @@
 """The rule `movie` on small stores."""
 
+import json
+
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ from PIL import Image
 
 from nstm.acquisition import DataError
 from nstm.io.store import open_timelapse, write_timelapse
-from nstm.pipeline.movie import _truth_panel, run_movie, times_assumed, window_footnote
+from nstm.pipeline.movie import run_movie
+from nstm.pipeline.panels import Shown, _truth_panel, outlines_of, times_assumed, window_footnote
 
 
 def store(path, t=3, y=24, x=30, label="widefield", flags=None, value=None, provenance=None, **extra):
@@ -43,34 +46,63 @@ def stores(tmp_path):
     return {
         "nstm": store(tmp_path / "nstm.ome.zarr", label="<script>alert(1)</script> \"'$x_{"),
         "conventional": store(tmp_path / "conventional.ome.zarr", label="conventional (moving window)", window=3),
-        "motion": store(tmp_path / "motion.ome.zarr"),
     }
 
 
 def test_movie_and_still(tmp_path, stores):
     truth = store(tmp_path / "truth.ome.zarr", t=6, y=48, x=60)
-    run_movie(params(), stores, truth, tmp_path / "movie.mp4", tmp_path / "still.png")
+    files = Shown(stores, truth=truth)
+    run_movie(params(), files, tmp_path / "movie.mp4", tmp_path / "still.png", tmp_path / "movie.json")
     assert frames_of(tmp_path / "movie.mp4") == 3
     with Image.open(tmp_path / "still.png") as picture:
         assert picture.width > picture.height / 3
+    found = json.loads((tmp_path / "movie.json").read_text())
+    assert [t["frame"] for t in found["times"]] == [0, 1, 2]
+    assert [p["name"] for p in found["panels"]] == ["conventional (moving window)", "NSTM", "truth"]
 
 
 def test_a_truth_that_is_no_store_is_left_out(tmp_path, stores):
     (tmp_path / "truth.tif").write_text("no store")
-    run_movie(params(), stores, tmp_path / "truth.tif", tmp_path / "movie.mp4", tmp_path / "still.png")
+    files = Shown(stores, truth=tmp_path / "truth.tif")
+    run_movie(params(), files, tmp_path / "movie.mp4", tmp_path / "still.png")
     assert frames_of(tmp_path / "movie.mp4") == 3
 
 
+def test_with_displacement_there_are_frames_between_and_arrows(tmp_path, stores):
+    motion = tmp_path / "displacement.ome.zarr"
+    moved = np.full((3, 2, 1, 24, 30), 0.02, np.float32)
+    names = ["displacement_y_um", "displacement_x_um"]
+    write_timelapse(motion, moved, 0.1 * np.arange(3), 0.05, None, "motion", names, "", [""] * 3, {}, {})
+    trust = tmp_path / "trust.json"
+    corners = [[0.1, 0.1], [0.1, 0.6], [0.6, 0.6]]
+    trust.write_text(json.dumps({"acquisitions": [{"regions": [{"outline_um": corners}]}]}))
+    files = Shown(stores, motion=motion, trust=trust)
+    wanted = params(panels=["conventional", "nstm", "motion"], frames_per_time=4)
+    run_movie(wanted, files, tmp_path / "movie.mp4", tmp_path / "still.png", tmp_path / "movie.json")
+    assert frames_of(tmp_path / "movie.mp4") == 9
+    found = json.loads((tmp_path / "movie.json").read_text())
+    assert [t["frame"] for t in found["times"]] == [0, 4, 8]
+    assert found["frames_per_second"] == 16
+    assert found["panels"][-1]["name"] == "NSTM, displacement"
+
+
+def test_regions_belong_to_the_times_of_their_acquisition():
+    corners = np.zeros((3, 2))
+    assert [o.times for o in outlines_of([[], [corners]], 6)] == [frozenset({3, 4, 5})]
+    assert outlines_of([], 6) == []
+    assert outlines_of([[corners]] * 4, 6) == []
+
+
 def test_panels_are_those_asked_for_and_there(tmp_path, stores):
-    run_movie(params(panels=["static", "nstm"]), stores, None, tmp_path / "one.mp4", tmp_path / "one.png")
-    run_movie(params(panels=["conventional", "nstm"]), stores, None, tmp_path / "two.mp4", tmp_path / "two.png")
+    for name, panels in [("one", ["static", "nstm"]), ("two", ["conventional", "nstm"])]:
+        run_movie(params(panels=panels), Shown(stores), tmp_path / f"{name}.mp4", tmp_path / f"{name}.png")
     sizes = [next(imageio_ffmpeg.read_frames(str(tmp_path / n)))["size"] for n in ("one.mp4", "two.mp4")]
     assert sizes[1][0] > 1.8 * sizes[0][0]
 
 
 def test_no_panel_at_all_is_an_error_that_names_what_there_is(tmp_path, stores):
-    with pytest.raises(DataError, match=r"'statik'.*'conventional', 'motion', 'nstm'"):
-        run_movie(params(panels=["statik"]), stores, None, tmp_path / "m.mp4", tmp_path / "s.png")
+    with pytest.raises(DataError, match=r"'statik'.*'conventional', 'nstm'"):
+        run_movie(params(panels=["statik"]), Shown(stores), tmp_path / "m.mp4", tmp_path / "s.png")
     assert not (tmp_path / "m.mp4").exists()
 
 

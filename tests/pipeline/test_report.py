@@ -1,5 +1,7 @@
 """The rule `report`: every row, whatever exists of it, and nothing that runs."""
 
+import base64
+import hashlib
 import itertools
 import json
 import re
@@ -11,8 +13,12 @@ from PIL import Image
 
 from nstm.pipeline.report import run_report
 from nstm.settings import Movie
-from nstm.visual.movie import Panel, movie
-from nstm.visual.report import MOVIE_BYTES, STILL_BYTES, Evidence, chart, embedded_picture, relative_link, stage_views
+from nstm.visual.chart import chart
+from nstm.visual.embedded import relative_link
+from nstm.visual.movie import movie
+from nstm.visual.preview import MOVIE_BYTES, STILL_BYTES, small_picture
+from nstm.visual.report import Evidence, _script, stage_views
+from nstm.visual.series import Panel
 
 from ..visual.test_movie import series
 
@@ -201,14 +207,19 @@ def test_hostile_text_is_inert(tmp_path):
     assert "alert(1)" in page.words()
     assert "{{7*7}}" in page.words()
     names = {t for t, _ in page.tags}
-    assert "script" not in names
+    assert "script" in names
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
+    data, own = scripts[:-1], scripts[-1]
+    assert own == _script()
+    assert all(HOSTILE in json.loads(block)["panels"][0]["name"] or json.loads(block) for block in data)
     attributes = {name for _, a in page.tags for name in a}
     assert not {a for a in attributes if a.startswith("on")}
     assert sum(t == "img" for t, _ in page.tags) == 1
     assert "\u202e" not in text
     policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
-    assert "script-src" not in policy
+    digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
 
 
 ODD = [
@@ -266,12 +277,12 @@ def test_same_page_again(tmp_path):
 def test_pictures_and_movies_are_bounded(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (1400, 1600, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "big.png")
-    kind, data = embedded_picture(tmp_path / "big.png", STILL_BYTES)
-    assert kind == "jpeg"
+    kind, data = small_picture(tmp_path / "big.png", STILL_BYTES)
+    assert kind == "webp"
     assert len(data) <= STILL_BYTES
     folder = full(tmp_path / "good")
     with (folder / "movie.mp4").open("ab") as file:  # too large for a preview
-        file.truncate(200 * MOVIE_BYTES)
+        file.truncate(401 * MOVIE_BYTES)
     text, page = report(tmp_path, [row("good")])
     video = next(a for t, a in page.tags if t == "video")
     assert video["src"] == "./good/movie.mp4"

@@ -12,7 +12,7 @@ from tests.experiments import Workdir
 def test_gates_stop_samples_and_the_report_covers_all(finished: Workdir) -> None:
     shown = json.loads(finished.result("report.html").read_text())["samples"]
     assert set(shown) == {"good", "sim", "dim", "gone"}
-    assert {"metrics.json", "trust.json", "movie.mp4", "still.png", "timelapse"} <= set(shown["good"])
+    assert {"metrics.json", "trust.json", "movie.mp4", "still.png", "figures", "timelapse"} <= set(shown["good"])
     assert not {"metrics.json", "movie.mp4", "timelapse"} & set(shown["dim"])
     assert "illumination.json" in shown["dim"]
     assert not {"quality.json", "raw.ome.zarr", "illumination.json"} & set(shown["gone"])
@@ -34,16 +34,17 @@ def test_nothing_to_do_when_nothing_changed(finished: Workdir) -> None:
 
 def test_changed_steps_run_the_fit_and_what_follows(finished: Workdir) -> None:
     planned = finished.planned("--config", "reconstruction={steps: 7}")
-    assert planned == {"reconstruct": 4, "assemble": 6, "evaluate": 2, "movie": 2, "report": 1}
+    assert planned == {"reconstruct": 4, "assemble": 6, "evaluate": 2, "movie": 2, "figures": 2, "report": 1}
 
 
-def test_changed_frame_rate_runs_movie_and_report_only(finished: Workdir) -> None:
-    assert finished.planned("--config", "movie={frames_per_second: 9}") == {"movie": 2, "report": 1}
+def test_changed_frame_rate_runs_only_what_is_looked_at(finished: Workdir) -> None:
+    planned = finished.planned("--config", "movie={frames_per_second: 9}")
+    assert planned == {"movie": 2, "figures": 2, "report": 1}
 
 
 def test_changed_baseline_does_not_fit_again(finished: Workdir) -> None:
     planned = finished.planned("--config", "conventional={wiener: 0.1}")
-    assert planned == {"conventional": 4, "evaluate": 2, "movie": 2, "report": 1}
+    assert planned == {"conventional": 4, "evaluate": 2, "movie": 2, "figures": 2, "report": 1}
 
 
 def test_deleted_store_is_made_again(finished: Workdir) -> None:
@@ -51,7 +52,7 @@ def test_deleted_store_is_made_again(finished: Workdir) -> None:
     aside = finished.folder / "aside"
     shutil.move(store, aside)
     try:
-        assert finished.planned() == {"conventional": 1, "evaluate": 1, "movie": 1, "report": 1}
+        assert finished.planned() == {"conventional": 1, "evaluate": 1, "movie": 1, "figures": 1, "report": 1}
     finally:
         shutil.move(aside, store)
     assert finished.planned() == {}

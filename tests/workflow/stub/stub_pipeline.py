@@ -77,9 +77,16 @@ def run_evaluate(params, raw_store, illumination_json, stores, job_stores, truth
     _write(out_trust, status="pass", reasons=[])
 
 
-def run_movie(params, stores, truth, out_mp4, out_png):
-    _write(out_mp4, panels=list(stores), rate=Stage.from_params(params).movie.frames_per_second)
+def run_movie(params, files, out_mp4, out_png, out_json):
+    _write(out_mp4, panels=list(files.stores), rate=Stage.from_params(params).movie.frames_per_second)
     _write(out_png)
+    _write(out_json)
+
+
+def run_figures(params, raw_store, illumination_json, metrics_json, files, out_folder, pictures):
+    assert all(Path(path).is_file() for path in pictures.values())
+    Path(out_folder).mkdir()
+    _write(Path(out_folder) / "figures.json", stores=sorted(files.stores), saturated=params["saturated_percent"])
 
 
 def run_report(params, sample_dirs, out_html):
