@@ -49,7 +49,7 @@ class OmeImage:
         if not self.times or not set(axes) <= {"T", "C", "Z"}:
             return None, None
         shape = tuple(axes.values())
-        index = dict(zip(axes, np.indices(shape).reshape(len(shape), -1), strict=True))
+        index = dict(zip(axes, np.indices(shape).reshape(len(shape), math.prod(shape)), strict=True))
         zeros = np.zeros(math.prod(shape), dtype=int)
         keys = zip(*(index.get(a, zeros).tolist() for a in "TCZ"), strict=True)
         found = [self.times.get(key) for key in keys]

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from nstm.acquisition import DataError, make_acquisitions
+from nstm.io.binning import Binned
 from nstm.io.files import Recording, channel_names, open_recording, select_planes
 from nstm.io.lazy import LazyFrames
 from nstm.io.montage import frames_of_montage
@@ -91,7 +92,7 @@ def open_acquisitions(
         da.from_array(lazy, chunks=chunks, name=False, asarray=False, fancy=False, meta=np.empty(0, lazy.dtype)),
         choice.times,
         list(system.frame_axes),
-        pixel_um=units.pixel_um,
+        pixel_um=units.pixel_um * system.settings.frames.binning,
         z_step_um=units.z_step_um,
         time_origin=choice.time_origin,
         source=source,
@@ -141,13 +142,15 @@ def parse_crop(text: str | None, shape: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def _divided(recording: Recording, system: SystemLike) -> Recording:
-    """The recording with large images divided into their frames, where ``frames.montage`` says so."""
-    montage = system.settings.frames.montage
-    if not montage:
-        return recording
-    axes, labels, flips = dict(system.frame_axes), dict(system.axis_labels), recording.flips
-    files = (frames_of_montage(file, montage, axes, labels, flips) for file in recording.files)
-    return replace(recording, files=tuple(files))
+    """The recording with large images divided into their frames and binned, where ``frames`` says so."""
+    montage, binning = system.settings.frames.montage, system.settings.frames.binning
+    if montage:
+        axes, labels, flips = dict(system.frame_axes), dict(system.axis_labels), recording.flips
+        files = (frames_of_montage(file, montage, axes, labels, flips) for file in recording.files)
+        recording = replace(recording, files=tuple(files))
+    if binning > 1:
+        recording = replace(recording, files=tuple(Binned(file, binning) for file in recording.files))
+    return recording
 
 
 def turned(recording: Recording, flips: Sequence[str] | None) -> Recording:

@@ -19,7 +19,7 @@ def plane_times(
     start, exposure = recording.joined("plane_start_s"), recording.joined("exposure_s")
     notes = []
     if start is not None:
-        if is_monotonic(start[np.sort(table, axis=None)]):
+        if _grows(start[table], table, system):
             given = system.settings.frames.exposure_s
             if exposure is not None and given is not None and abs(float(np.median(exposure)) / given - 1) > 0.01:
                 message = (
@@ -57,6 +57,16 @@ def plane_times(
                 f"{longest:g} s: correct them in `frames`"
             )
     return within + points.reshape(-1, *[1] * (within.ndim - 1)), origin, notes
+
+
+def _grows(start: np.ndarray, table: np.ndarray, system: SystemLike) -> bool:
+    """Whether times ``(t, *frame_axes, z)`` grow from plane to plane of the file; some planes may be taken at once."""
+    for axis, name in enumerate(system.frame_axes, start=1):
+        if name in system.simultaneous_axes:
+            if np.any(start != start.take([0], axis=axis)):
+                return False
+            start, table = start.take([0], axis=axis), table.take([0], axis=axis)
+    return is_monotonic(start.ravel()[np.argsort(table, axis=None)])
 
 
 def _time_points(recording: Recording, table: np.ndarray) -> np.ndarray | None:

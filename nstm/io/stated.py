@@ -21,6 +21,7 @@ class SystemLike(Protocol):
     block_axis: Any
     settings: Any  # .frames (order, planes, flips, exposure_s), .optics (pixel_um, z_step_um, na, ...)
     axis_labels: Any  # what files call the frame axes
+    simultaneous_axes: Any  # frame axes along which frames are taken at once
     usual_order: Any  # of the planes of files that do not label them, or None
     usual_times: Any  # words about exposure and delays that are only usual for the instrument, or None
 

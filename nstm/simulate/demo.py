@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from nstm.acquisition import DataError
 from nstm.io.store import replace_whole, write_timelapse
+from nstm.simulate.diffusercam import (
+    DiffuserRecording,
+    LenslessCamera,
+    bounce,
+    caustics,
+    simulate_diffusercam,
+    textured_disc,
+)
 from nstm.simulate.dpc import DpcMicroscope, DpcRecording, cells, simulate_dpc
 from nstm.simulate.motion import Motion, deformation, drift, largest_travel, lateral, still, vibration
 from nstm.simulate.recording import Recording, SimRecording
@@ -97,6 +106,33 @@ def _cells(case: Case) -> DpcRecording:
     return simulate_dpc(cells(case.seed, area), motion, m, case.acquisitions, case.seed)
 
 
+def _disc(case: Case) -> DiffuserRecording:
+    """A disc with patches and seams that swings once in a readout and is deformed meanwhile."""
+    m: LenslessCamera = case.microscope
+    disc = textured_disc(case.seed, m.scene_shape, m.pixel_um, m.colours)
+    motion = still()
+    if case.motion_px:
+        motion = bounce(m, case.motion_px, 0.15 * case.motion_px, case.seed)
+        sides = [np.linspace(0.25, 0.75, 9) * n * m.pixel_um for n in m.scene_shape]
+        points = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
+        spans = [(float(t[0]), float(t[-1])) for t in m.layer_times(case.acquisitions)]
+        travel = float(largest_travel(motion, points, spans).mean())
+        motion = motion.scaled(case.motion_px * m.pixel_um / travel)
+    return simulate_diffusercam(disc, motion, m, pattern(case.microscope)[None], case.acquisitions, case.seed)
+
+
+def pattern(lens: LenslessCamera) -> NDArray[np.float32]:
+    """The pattern ``(y, x)`` of a point that the simulated lensless cameras have, sum 1."""
+    return caustics(3, lens.shape)
+
+
+def write_pattern(path: Path, lens: LenslessCamera) -> None:
+    """Write :func:`pattern` as a 16 bit TIFF without a background, as it would be recorded."""
+    seen = pattern(lens)
+    with replace_whole(path) as temporary:
+        tifffile.imwrite(temporary, np.rint(seen / seen.max() * 60000).astype(np.uint16), compression="zlib")
+
+
 CASES: dict[str, Case] = {
     "er_moving": Case("ER-like network that drifts and deforms", 5, 5.0, _network, SimMicroscope()),
     "er_static": Case("the same network, camera and light without motion", 2, 0.0, _network, SimMicroscope()),
@@ -117,6 +153,19 @@ CASES: dict[str, Case] = {
     ),
     "dpc_moving": Case("cells under four half-circle sources, drifting and deforming", 4, 4.0, _cells, DpcMicroscope()),
     "dpc_static": Case("the same cells without motion", 2, 0.0, _cells, DpcMicroscope()),
+    "diffusercam_moving": Case(
+        "a disc that swings and deforms before a lensless camera, dual readout", 2, 16.0, _disc, LenslessCamera()
+    ),
+    "diffusercam_colour": Case(
+        "the same in red, green and blue, single readout",
+        1,
+        16.0,
+        _disc,
+        LenslessCamera(colours=3, dual=False),
+    ),
+    "diffusercam_small": Case(
+        "a small sensor for tests, moving", 1, 10.0, _disc, LenslessCamera(shape=(64, 80), exposure_lines=4)
+    ),
     "dpc_small": Case("a small field of cells for tests, moving", 2, 3.0, _cells, DpcMicroscope(shape=(64, 64))),
 }
 
@@ -184,8 +233,8 @@ def write_raw_tiff(path: Path, recording: Recording) -> None:
         tifffile.imwrite(temporary, frames, ome=True, photometric="minisblack", compression="zlib", metadata=metadata)
 
 
-def _channel(m: SimMicroscope | DpcMicroscope) -> dict[str, list[Any]]:
-    if isinstance(m, DpcMicroscope):
+def _channel(m: SimMicroscope | DpcMicroscope | LenslessCamera) -> dict[str, list[Any]]:
+    if not isinstance(m, SimMicroscope):
         return {"Name": ["transmitted"]}
     return {
         "Name": ["ER"],

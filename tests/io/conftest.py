@@ -10,7 +10,7 @@ import pytest
 
 from nstm.acquisition import computed_times
 
-UNSET = {"flips": None, "montage": None, "acquisition_interval_s": None}
+UNSET = {"flips": None, "montage": None, "acquisition_interval_s": None, "binning": 1}
 
 
 class FakeSystem:
@@ -28,6 +28,7 @@ class FakeSystem:
     needed_optics = ()
     usual_order = None
     usual_times = None
+    simultaneous_axes = ()
 
     def times(self, acquisitions, order):
         axes = {**self.frame_axes, "z": self.settings.frames.planes}

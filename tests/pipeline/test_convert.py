@@ -14,7 +14,7 @@ from nstm.pipeline import convert as converting
 from nstm.pipeline.convert import SourceHashes, convert_sample, run_convert
 from nstm.settings import Optics
 
-UNSET = {"flips": None, "montage": None, "acquisition_interval_s": None}
+UNSET = {"flips": None, "montage": None, "acquisition_interval_s": None, "binning": 1}
 
 
 class FakeSystem:
@@ -32,6 +32,7 @@ class FakeSystem:
     needed_optics = ()
     usual_order = None
     usual_times = None
+    simultaneous_axes = ()
 
     def times(self, acquisitions, order):
         axes = {**self.frame_axes, "z": 1}

@@ -24,6 +24,7 @@ class FakeSystem:
     needed_optics = ("na", "emission_wavelength_um")
     usual_order = None
     usual_times = None
+    simultaneous_axes = ()
 
     def rank_orders(self, read_plane, planes):
         return ""

@@ -119,13 +119,12 @@ def test_the_record_tells_cost_residual_and_motion(jobs):
     json.dumps(record, allow_nan=False)
 
 
-def test_frames_held_out_rotate_over_the_orientations(sample):
-    from nstm.io.store import open_raw
-
-    raw = open_raw(sample[0] / "raw.ome.zarr").isel(t=0)
-    assert rotating(raw, "angle", 3) == [0, 4, 8]
-    assert sorted(rotating(raw, "angle", 99)) == list(range(9))
-    assert len(rotating(raw.isel(phase=slice(2)), "angle", 6)) == 6
+def test_frames_held_out_rotate_over_the_orientations():
+    axes = {"angle": 3, "phase": 3}
+    assert rotating(axes, "angle", 3) == [0, 4, 8]
+    assert sorted(rotating(axes, "angle", 99)) == list(range(9))
+    assert len(rotating({"angle": 3, "phase": 2}, "angle", 6)) == 6
+    assert rotating({"rows": 7}, "readout", 3) == [0, 1, 2]
 
 
 def test_a_sample_without_any_usable_acquisition_closes_the_gate(sample, tmp_path):
