@@ -16,6 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 #: Commands that are not run from the documents, and what runs the same.
 ELSEWHERE = {
     "make test": "is what runs the tests",
+    "make site": "is part of `make test`",
     "make format": "as `make lint` of `make test`, which refuses what it would change",
     "python3 -m venv .venv && . .venv/bin/activate": "as `make install` of `make test`",
     "pip install --no-deps -r requirements.lock && pip install --no-deps -e .": "as `make install` of `make test`",
