@@ -56,7 +56,7 @@ def prepare_device(gpus: int = 0, allow_cpu: bool = False) -> str:
         _enough_memory(device, words)
     folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", ".jax_cache"))
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / _model(device)))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return words
 
 

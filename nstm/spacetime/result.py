@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from dataclasses import dataclass
@@ -9,15 +10,18 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from nstm.acquisition import DataError
 from nstm.settings import Reconstruction
 from nstm.spacetime.displacement import determined, material_displacement, trajectories
 from nstm.spacetime.fit import Trace
-from nstm.spacetime.renderer import Parameters, Renderer, make_renderer, predict, relative_times
+from nstm.spacetime.renderer import Parameters, Renderer, make_renderer, predict
+from nstm.spacetime.representation import Coefficients, Motion, relative_times
 from nstm.systems.base import ImagingSystem, kinds, system_of_kind
 from nstm.systems.forward import ForwardModel
 
@@ -50,7 +54,7 @@ class Fit:
     noise_variance: np.ndarray | None
     trace: Trace
 
-    @property
+    @functools.cached_property
     def renderer(self) -> Renderer:
         """The representation and forward model that the parameters belong to."""
         model = forward_model(
@@ -168,7 +172,7 @@ class Fit:
             )
         in_time = renderer.motion.in_time(np.clip(relative_times(times, seen), 0, 1))
         motion = jax.tree.map(jnp.asarray, self.parameters["motion"])
-        return np.asarray(renderer.motion.render(motion, in_time, jnp.float32(1)))
+        return np.asarray(_displacement(renderer.motion, motion, in_time))
 
     def _scene_times(self, renderer: Renderer) -> np.ndarray:
         """Times at which the measurements see the scene, ``(m, k)``, s, on the clock of the frames."""
@@ -231,6 +235,12 @@ class Fit:
         scenes = self.scene(self._scene_times(renderer).mean(axis=1))
         slopes = np.gradient(scenes, axis=(-2, -1))
         return [np.sqrt(np.sum(s**2, axis=1)) * np.sign(s.sum(axis=1)) * self.system.grid_ratio for s in slopes]
+
+
+@eqx.filter_jit
+def _displacement(motion: Motion, coefficients: Coefficients, in_time: Any) -> Array:
+    """The warp at some times, every level open, ``(t, d, *space)``."""
+    return motion.render(coefficients, in_time, jnp.float32(1))
 
 
 def forward_model(
