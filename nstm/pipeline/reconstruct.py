@@ -194,11 +194,15 @@ def rotating(axes: Mapping[str, int], block_axis: str, count: int) -> list[int]:
 
     Args:
         axes: name and length of the axes of the measurements.
-        block_axis: the one whose positions are blocks; the first where there is none of this name.
+        block_axis: the one whose positions are blocks; where there is none, they are spread evenly.
         count: how many.
     """
     lengths, names = list(axes.values()), list(axes)
-    first = names.index(block_axis) if block_axis in names else 0
+    if block_axis not in names:
+        every = int(np.prod(lengths))
+        count = min(count, every)
+        return [int((i + 0.5) * every / count) for i in range(count)]
+    first = names.index(block_axis)
     flat = np.moveaxis(np.arange(int(np.prod(lengths))).reshape(lengths), first, 0)
     flat = flat.reshape(flat.shape[0], -1)
     blocks, others = flat.shape

@@ -91,7 +91,7 @@ class DiffuserCam(ImagingSystem):
         "padding_px": 0,  # the scene ends within the field
         "frames_at_once": 1,  # a block of rows in memory
         "output_times": 20,
-        "multigrid": {"scene_coarsest": 0.1, "motion_rate": 2e-3},
+        "multigrid": {"scene_coarsest": 0.1, "motion_rate": 2e-3, "motion_time_nodes": 8},
         "networks": {"motion_rate": 5e-5, "scene_nonnegativity": 1e-6},
     }
     movie_defaults: ClassVar[Mapping[str, Any]] = {"panels": ["wiener", "admm", "conventional", "nstm"]}

@@ -19,7 +19,7 @@ systems:
     frames: {exposure_s: 0.0008808}
     readout: {line_time_s: 0.0002202, rows_per_step: 12}
     psf: {path: psf.tif, background: 0}
-reconstruction: {output_times: 8, steps: 300, static: true, held_out: [0], held_out_frames: 1}
+reconstruction: {output_times: 8, steps: 250, static: true}
 """
 
 
@@ -46,7 +46,6 @@ def test_through_every_rule(tmp_path):
     metrics = json.loads(workdir.result("disc/metrics.json").read_text())
     psnr = {name: block["mean"]["psnr_plain"] for name, block in metrics["methods"].items()}
     assert psnr["nstm"] > max(psnr[name] for name in psnr if name != "nstm") + 1, psnr
-    assert metrics["held_out"]["frames"] == 1
     trust = json.loads(workdir.result("disc/trust.json").read_text())
     assert trust["status"] != "fail", trust["reasons"]
     assert workdir.result("disc/movie.mp4").exists()
