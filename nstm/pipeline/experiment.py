@@ -39,11 +39,11 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 3,
     "illumination": 4,
-    "reconstruct": 6,
+    "reconstruct": 7,
     "conventional": 5,
     "assemble": 2,
     "evaluate": 3,
-    "movie": 3,
+    "movie": 4,
     "report": 2,
 }
 
@@ -52,7 +52,9 @@ FITTED = ("nstm", "motion", "static")
 
 _READS_FILE = ("inspect", "convert")
 _SEES_TRUTH = ("evaluate", "movie")
-_HAS_SYSTEM = ("inspect", "convert", "quality", "illumination", "reconstruct", "conventional", "assemble", "evaluate")
+_HAS_SYSTEM = (
+    *("inspect", "convert", "quality", "illumination", "reconstruct", "conventional", "assemble", "evaluate", "movie"),
+)
 
 
 class ExperimentConfig(Section):

@@ -35,6 +35,7 @@ _FILES = {
     "trust.json": ("verdict on the results", (RAW, _FITS)),
     "movie.mp4": ("movie", (RAW, _FITS, _TIMELAPSES)),
     "still.png": ("still figure", (RAW, _FITS, _TIMELAPSES)),
+    "trajectories.png": ("paths of the sample", (RAW, _FITS, _TIMELAPSES)),
 }
 _FITTED = ("nstm", "motion", "static")
 #: Source files that a text names one by one.

@@ -55,7 +55,7 @@ def gather(row: Mapping[str, Any], folder: str | Path | None) -> Evidence:
         product, attributes = store.name.removesuffix(".ome.zarr"), _store_attributes(store)
         if attributes is not None and product not in _NO_IMAGES:
             evidence.stores[product] = attributes
-    for name in ("movie.mp4", "still.png", "quality.png"):
+    for name in ("movie.mp4", "still.png", "trajectories.png", "quality.png"):
         path = folder / name
         if path.is_file() and path.stat().st_size > 0:
             setattr(evidence, path.stem, path)

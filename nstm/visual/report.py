@@ -26,6 +26,7 @@ from nstm.visual.text import time_labels
 #: Limits of what is embedded for a sample, bytes before base64: 50 samples stay below 40 MB.
 MOVIE_BYTES = 360_000
 STILL_BYTES = 150_000
+TRAJECTORIES_BYTES = 100_000
 QUALITY_BYTES = 70_000
 
 #: Stages that carry a verdict: file name, what the page calls it.
@@ -60,6 +61,7 @@ class Evidence:
         stores: ``nstm`` attributes of its time-lapse stores by product.
         movie: the movie file, or ``None``.
         still: the still picture, or ``None``.
+        trajectories: the picture of the sample's paths, or ``None``.
         quality: the figure of the raw-data checks, or ``None``.
     """
 
@@ -69,6 +71,7 @@ class Evidence:
     stores: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     movie: Path | None = None
     still: Path | None = None
+    trajectories: Path | None = None
     quality: Path | None = None
 
 
@@ -121,6 +124,7 @@ def sample_view(index: int, evidence: Evidence, page_folder: Path) -> dict[str, 
         "seconds": tables.duration_text(mapping(metrics).get("seconds")),
         "costs": costs(metrics),
         "still": picture_view(evidence, "still", STILL_BYTES),
+        "trajectories": picture_view(evidence, "trajectories", TRAJECTORIES_BYTES),
         "quality_picture": picture_view(evidence, "quality", QUALITY_BYTES),
         "motion": tables.motion_text(found.get("quality")),
         "movie": movie_view(evidence, page_folder),
@@ -219,6 +223,7 @@ def missing_text(evidence: Evidence) -> list[str]:
             why.setdefault(not_made(evidence, name), []).append(name)
     for name, key in {
         "still picture": "still picture",
+        "picture of the paths": "trajectories picture",
         "picture of the raw data": "quality picture",
         "figures": "metrics",
     }.items():
@@ -313,7 +318,7 @@ def gap_texts(evidence: Evidence) -> list[str]:
     return out[:20]
 
 
-def picture_view(evidence: Evidence, name: Literal["still", "quality"], most_bytes: int) -> str | None:
+def picture_view(evidence: Evidence, name: Literal["still", "trajectories", "quality"], most_bytes: int) -> str | None:
     """A picture of a sample as a data URI, or ``None``."""
     path: Path | None = getattr(evidence, name)
     if path is None:

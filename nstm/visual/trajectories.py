@@ -130,7 +130,8 @@ def _paths(axes: Axes, images: xr.DataArray, displacement: np.ndarray, span: Nor
     )
     axes.add_collection(lines)
     ends = known[-1] if len(known) else np.zeros(len(grid), bool)
-    axes.scatter(*((grid[ends][:, ::-1] + 0.5) * pixel_um).T, s=9, color=_MAP(1.0), zorder=3)
+    x, y = ((grid[ends][:, ::-1] + 0.5) * pixel_um).T
+    axes.scatter(x, y, s=9, color=_MAP(1.0), zorder=3)
     if not known.any():
         outline(axes.text(0.5, 0.5, "no motion is determined", transform=axes.transAxes, color="white", ha="center",
                           fontsize=_SMALL))  # fmt: skip

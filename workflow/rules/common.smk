@@ -48,6 +48,7 @@ METRICS = f"{SAMPLE}/metrics.json"
 TRUST = f"{SAMPLE}/trust.json"
 MOVIE = f"{SAMPLE}/movie.mp4"
 STILL = f"{SAMPLE}/still.png"
+TRAJECTORIES = f"{SAMPLE}/trajectories.png"
 REPORT = "results/report.html"
 LOGS = f"{SAMPLE}/logs"
 BENCHMARKS = f"{SAMPLE}/benchmarks"
@@ -184,7 +185,10 @@ def shown_files(sample, wildcards):
     """What the page shows of a sample."""
     files = gate_files(sample)
     if len(files) > 1 and passed("illumination", sample):
-        files += [path.format(sample=sample) for path in (METRICS, TRUST, MOVIE, STILL)]
+        files += [
+            path.format(sample=sample)
+            for path in (METRICS, TRUST, MOVIE, STILL, TRAJECTORIES)
+        ]
     return files
 
 

@@ -2,13 +2,18 @@
 
 
 rule movie:
-    """Show the time-lapse stores of a sample side by side."""
+    """Show the time-lapse stores of a sample side by side, and the paths of the sample."""
     input:
         stores=panels,
         truth=truth,
+        raw=RAW,
+        of_system=system_files,
+        nstm=f"{SAMPLE}/timelapse/nstm.ome.zarr",
+        motion=f"{SAMPLE}/timelapse/motion.ome.zarr",
     output:
         movie=MOVIE,
         still=STILL,
+        trajectories=TRAJECTORIES,
     log:
         f"{LOGS}/movie.log",
     benchmark:

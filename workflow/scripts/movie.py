@@ -1,4 +1,4 @@
-"""Rule movie: the time-lapse stores of a sample side by side."""
+"""Rule movie: the time-lapse stores of a sample side by side, and the paths of the sample."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +9,15 @@ if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 
-def main(params: dict[str, Any], stores: dict[str, Path], truth: Path | None, out_mp4: Path, out_png: Path) -> None:
+def main(
+    params: dict[str, Any], stores: dict[str, Path], truth: Path | None, raw: Path, fitted: list[Path], out: list[Path]
+) -> None:
     from nstm.pipeline.movie import run_movie
+    from nstm.pipeline.trajectories import run_trajectories
 
-    run_movie(params, stores, truth, out_mp4, out_png)
+    movie, still, trajectories = out
+    run_movie(params, stores, truth, movie, still)
+    run_trajectories(params, raw, *fitted, trajectories)
 
 
 if __name__ == "__main__":
@@ -21,6 +26,7 @@ if __name__ == "__main__":
             dict(snakemake.params.settings),
             by_name(snakemake.input.stores),
             path_or_none(snakemake.input.truth),
-            Path(snakemake.output.movie),
-            Path(snakemake.output.still),
+            Path(snakemake.input.raw),
+            [Path(snakemake.input.nstm), Path(snakemake.input.motion)],
+            [Path(path) for path in snakemake.output],
         )

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 RULES = ("inspect", "convert", "quality", "illumination", "reconstruct", "conventional")
-RULES += ("assemble", "evaluate", "movie", "report")
+RULES += ("assemble", "evaluate", "movie", "trajectories", "report")
 
 
 class _Stubs(importlib.abc.MetaPathFinder):

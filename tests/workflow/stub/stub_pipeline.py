@@ -82,5 +82,9 @@ def run_movie(params, stores, truth, out_mp4, out_png):
     _write(out_png)
 
 
+def run_trajectories(params, raw_store, nstm_store, motion_store, out_png):
+    _write(out_png)
+
+
 def run_report(params, sample_dirs, out_html):
     _write(out_html, samples={s: sorted(p.name for p in Path(d).iterdir()) for s, d in sample_dirs.items()})
