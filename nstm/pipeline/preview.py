@@ -136,8 +136,8 @@ def cost_text(
         f"{duration_text(compilation)} of compilation"
     )
     return part + (
-        f"\nthe whole: {full['t']} acquisition(s) of {_shape(full)}{plus}: about {duration_text(total)} of fits on such "
-        f"a machine, in {len(jobs)} job(s) of at most {duration_text(longest)}; at most {size_text(disk)} on disk"
+        f"\nthe whole: {full['t']} acquisition(s) of {_shape(full)}{plus}: about {duration_text(total)} of fits on a "
+        f"machine like this, in {len(jobs)} job(s) of at most {duration_text(longest)}; at most {size_text(disk)} on disk"
     )
 
 

@@ -71,9 +71,7 @@ def running_jobs(folder: Path, finished: list[tuple[int, int]], now: float) -> l
             continue
         if now - log.stat().st_mtime > _ALIVE_S:
             continue
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL))
-            bars = _BAR.findall(file.read().decode("utf-8", errors="replace"))
+        bars = _bars(log)
         at, percent = (int(bars[-1][0]), int(bars[-1][1])) if bars else (span[0], 0)
         jobs.append(Job(*span, min(max(at, span[0]), span[1]), percent / 100))
     return jobs
@@ -96,11 +94,19 @@ def _seconds_each(folder: Path) -> float | None:
             continue
         if span:
             seconds, count = seconds + taken, count + int(span[2]) - int(span[1]) + 1
-    for log in [] if count else (folder / "logs").glob("reconstruct_*-*.log"):
-        bars = _BAR.findall(log.read_bytes()[-_TAIL:].decode("utf-8", errors="replace"))
-        if bars and int(bars[-1][1]) > 0:
-            return _clock(bars[-1][2]) / int(bars[-1][1]) * 100
-    return seconds / count if count else None
+    if count:
+        return seconds / count
+    logs = (folder / "logs").glob("reconstruct_*-*.log")
+    bars = [found[-1] for log in logs if (found := _bars(log))]
+    each = [100 * _clock(taken) / int(percent) for _, percent, taken, _ in bars if int(percent) > 0]
+    return sum(each) / len(each) if each else None
+
+
+def _bars(log: Path) -> list[tuple[str, str, str, str]]:
+    """The states of a fit at the end of a log: acquisition, percent, time taken, time left."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        return _BAR.findall(file.read().decode("utf-8", errors="replace"))
 
 
 def _clock(text: str) -> float:

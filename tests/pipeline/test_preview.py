@@ -24,9 +24,7 @@ def test_the_region_holds_the_structure():
     assert region_of(recording, 250).split(",")[1] == "0:200"
 
 
-@pytest.mark.parametrize(
-    ("count", "chosen"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (60, [0, 20, 40]), (8, [0, 2, 4])]
-)
+@pytest.mark.parametrize(("count", "chosen"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (60, [0, 20, 40])])
 def test_acquisitions_are_spread(count, chosen):
     first, last, step = map(int, spread_over(count).split(":"))
     assert list(range(count))[first:last:step] == chosen
