@@ -117,14 +117,27 @@ def reconstruct(
     channel: ChannelOption = None,
     acquisitions: AcquisitionsOption = None,
     crop: CropOption = None,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview",
+            help="a part (128 x 128 pixels of three acquisitions where --crop and --acquisitions say no other) with a "
+            "movie beside OUT, and what the whole would cost",
+        ),
+    ] = False,
 ) -> None:
     """Reconstruct one recording, or a part of it, without the workflow."""
+    from nstm.pipeline.preview import preview_file
     from nstm.pipeline.single import read_config, reconstruct_file
 
     row = {"path": file, "channel": channel or "", "acquisitions": acquisitions or "", "crop": crop or ""}
-    for warning in reconstruct_file(read_config(config), config.absolute().parent, system, row, out):
+    given = read_config(config), config.absolute().parent, system, row, out
+    shown = preview_file(*given) if preview else None
+    for warning in shown.warnings if shown else reconstruct_file(*given):
         typer.echo(f"Warning: {warning}", err=True)
     typer.echo(str(out))
+    if shown:
+        typer.echo(f"{shown.movie}\n{shown.cost}")
 
 
 @app.command()
@@ -198,12 +211,23 @@ def provenance(
 
 @app.command()
 @plain_errors
-def status(results: ResultsArgument = Path("results")) -> None:
-    """Say how far each sample is; ends with code 1 when one failed."""
+def status(
+    results: ResultsArgument = Path("results"),
+    watch: Annotated[
+        float | None, typer.Option(min=1, help="say it again every so many seconds until all samples have ended")
+    ] = None,
+) -> None:
+    """Say how far each sample is, and how long its fits may still take; ends with code 1 when one failed."""
+    import time
+
     from nstm.pipeline.status import read_status, status_text
 
     statuses = read_status(results)
     typer.echo(status_text(statuses))
+    while watch and any(s.state == "unfinished" for s in statuses):
+        time.sleep(watch)
+        statuses = read_status(results)
+        typer.echo(f"\n{time.strftime('%H:%M:%S')}\n{status_text(statuses)}")
     if any(s.state == "failed" for s in statuses):
         raise typer.Exit(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -30,23 +31,18 @@ class Browser:
     """
 
     def __init__(self, program: str, profile: Path) -> None:
-        read_commands, self._out = os.pipe()
-        self._in, write_answers = os.pipe()
-
-        def connect() -> None:  # the browser reads commands from descriptor 3 and answers on 4
-            os.dup2(os.dup(read_commands), 3)
-            os.dup2(write_answers, 4)
-
+        commands, self._out = os.pipe()
+        self._in, answers = os.pipe()
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars"]
         flags += ["--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={profile}", "about:blank"]
-        moved = {"read": read_commands, "write": write_answers}
-        if write_answers == 3:  # would be overwritten before it is moved
-            moved["write"] = write_answers = os.dup(write_answers)
+        # the browser reads commands from descriptor 3 and answers on 4; beyond 9 neither hides the other
+        given = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (commands, answers)]
+        shell = f'exec "$0" "$@" 3<&{given[0]} 4>&{given[1]}'
         self._process = subprocess.Popen(
-            [program, *flags], preexec_fn=connect, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["bash", "-c", shell, program, *flags], pass_fds=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        os.close(read_commands)
-        os.close(write_answers)
+        for end in (commands, answers, *given):
+            os.close(end)
         self._number, self._buffer, self._session = 0, b"", ""
         self.said: list[str] = []
         self.requests: list[str] = []

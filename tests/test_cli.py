@@ -97,6 +97,19 @@ def test_reconstruct_one_file(recording, tmp_path) -> None:
     )
 
 
+def test_preview_makes_a_movie_and_says_what_the_whole_costs(recording, tmp_path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(SMALL_CONFIG.replace("steps: 20", "steps: 3"))
+    out = tmp_path / "out.ome.zarr"
+    given = ("--config", config, "--system", "sim", "--acquisitions", "0:1", "--crop", "0:48,0:64", "--preview")
+    text = call("reconstruct", recording, out, *given)
+    assert open_timelapse(out).sizes["y"] == 96
+    assert (tmp_path / "out.mp4").stat().st_size > 1000
+    assert (tmp_path / "out.png").is_file()
+    assert "preview: 1 acquisition(s) of 48 x 64 px" in text
+    assert "the whole: 2 acquisition(s) of 64 x 64 px, and 3 more fits" in text
+
+
 def test_nothing_but_a_result_is_ever_replaced(recording, tmp_path) -> None:
     config, precious = tmp_path / "config.yaml", tmp_path / "mine" / "notes.txt"
     config.write_text(SMALL_CONFIG)
@@ -146,7 +159,9 @@ def test_status_and_summary(tmp_path) -> None:
     write("good", "movie.mp4")
     write("good", "metrics.json", methods={"nstm": {"mean": {"psnr_plain": 20.04, "ssim": None}}}, residual=1.5)
     write("half", "inspect.json", status="pass", reasons=[])
-    assert "1 finished, 1 unfinished" in call("status", tmp_path)
+    text = call("status", tmp_path)
+    assert "1 finished, 1 unfinished" in text
+    assert "half  unfinished: waits for the look at its file" in text
     write("bad", "inspect.json", status="fail", reasons=[{"message": "no \x1b[31mfile"}])
     text = call("status", tmp_path, code=1)
     assert "inspect: no  [31mfile" in text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,34 @@ def single_experiment(
     return Experiment.load({**config, "samples": str(sheet)}, base_dir)
 
 
+@dataclass(frozen=True)
+class Single:
+    """What stands in the folder of one recording, while it stands.
+
+    Args:
+        experiment: of one row.
+        folder: holds ``raw.ome.zarr``, ``inspect.json``, ``quality.json`` and ``illumination.json``.
+        jobs: stores of the fits.
+        store: the time-lapse store that was asked for.
+    """
+
+    experiment: Experiment
+    folder: Path
+    jobs: list[Path]
+    store: Path
+
+    def params(self, stage: str) -> dict[str, Any]:
+        """Settings of a stage."""
+        return self.experiment.stage_params(SAMPLE, stage)
+
+
 def reconstruct_file(
-    config: Mapping[str, Any], base_dir: str | Path, system: str | None, row: Mapping[str, str], out_store: str | Path
+    config: Mapping[str, Any],
+    base_dir: str | Path,
+    system: str | None,
+    row: Mapping[str, str],
+    out_store: str | Path,
+    then: Callable[[Single], None] | None = None,
 ) -> list[str]:
     """Read, calibrate, fit and store one recording.
 
@@ -81,6 +108,7 @@ def reconstruct_file(
         system: a key of ``systems:``.
         row: columns of a sheet's row.
         out_store: time-lapse store to write.
+        then: is given the stages' files before they go.
 
     Returns:
         Warnings in plain words.
@@ -114,6 +142,8 @@ def reconstruct_file(
             settings["reconstruction"] |= {"static": False, "held_out": []}  # fits that nobody would see
             run_reconstruct(settings, raw, illumination, first, last, jobs[-1])
         run_assemble(params("assemble"), raw, jobs, "nstm", out_store)
+        if then is not None:
+            then(Single(experiment, folder, jobs, out_store))
     return list(dict.fromkeys(warnings))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nstm.acquisition import DataError
+from nstm.pipeline.running import progress_text
 
 _FILES = ("inspect", "quality", "illumination", "trust")
 _NOT_SAMPLES = ("logs", "benchmarks")
@@ -16,11 +17,12 @@ _NOT_SAMPLES = ("logs", "benchmarks")
 
 @dataclass
 class SampleStatus:
-    """One sample: ``state`` is failed, warned, finished or unfinished."""
+    """One sample: ``state`` is failed, warned, finished or unfinished, and then ``progress`` says how far it is."""
 
     sample: str
     state: str
     reasons: list[str] = field(default_factory=list)
+    progress: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -62,6 +64,9 @@ def _sample(folder: Path) -> SampleStatus:
         status.state = "failed"
     elif found["trust"] is not None and (folder / "movie.mp4").is_file():
         status.state = "warned" if "warn" in severities else "finished"
+    if status.state == "unfinished":
+        count = ((found["inspect"] or {}).get("sizes") or {}).get("t")
+        status.progress = progress_text(folder, count if isinstance(count, int) else None)
     return status
 
 
@@ -86,7 +91,7 @@ def status_text(statuses: Sequence[SampleStatus]) -> str:
     width = max(len(s.sample) for s in statuses)
     lines = []
     for status in statuses:
-        lines.append(f"{status.sample:<{width}}  {status.state}")
+        lines.append(f"{status.sample:<{width}}  {status.state}" + (f": {status.progress}" if status.progress else ""))
         lines += [f"{'':<{width}}    {reason}" for reason in status.reasons]
     count = {state: sum(s.state == state for s in statuses) for state in ("finished", "warned", "failed", "unfinished")}
     lines.append(", ".join(f"{n} {state}" for state, n in count.items() if n))
