@@ -282,7 +282,7 @@ def _judge_vector(name: str, row: dict[str, Any]) -> list[Reason]:
         return []
     severity = "warn" if error <= FAIL_VECTOR else "fail"
     message = (
-        f"{name}: the pattern vector is known to {error:.2f} frequency bins only ({WARN_VECTOR:g} would do): too "
+        f"{name}: the pattern vector is known to {error:.3f} frequency bins only ({WARN_VECTOR:g} would do): too "
         "little light, contrast or structure, or parts of the field that do not show the same pattern"
     )
     return [_reason(severity, "vector_uncertain", message)]
