@@ -357,8 +357,11 @@ class Reconstruction(Section):
         ),
     ] = 0
     output_times: Annotated[
-        Literal["orientations", "frames"] | Annotated[int, Field(ge=1, le=1000)],
-        Field(description="times of the results: mean of each orientation, every frame, or N per acquisition"),
+        Literal["orientations", "frames", "windows"] | Annotated[int, Field(ge=1, le=1000)],
+        Field(
+            description="times of the results: mean of each orientation, every frame, those of the moving window, or N "
+            "per acquisition"
+        ),
     ] = "orientations"
     acquisitions_per_job: Annotated[
         int,

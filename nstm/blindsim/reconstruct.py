@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from nstm.acquisition import DataError
 from nstm.blindsim.convex import PerFrame
-from nstm.blindsim.frames import usable
 from nstm.blindsim.model import BlindModel, start
 from nstm.blindsim.solvers import ConjugateGradient, GradientDescent, Method, Nesterov, solve
+from nstm.illumination.speckle import FEWEST, Usable, usable
 
 #: Iterative methods by name.
 METHODS: MappingProxyType[str, Method] = MappingProxyType(
@@ -26,8 +26,6 @@ METHODS: MappingProxyType[str, Method] = MappingProxyType(
 #: Largest value of the mean frame in the units of the iterations. Object and patterns share one step, so their scales
 #: matter: of 0.03 to 10 (a filament phantom, 20 frames, 40 iterations) 1 to 3 led furthest, for all methods.
 PEAK = 2.0
-#: Fewest frames that say anything about an object under unknown light.
-FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,10 @@ class BlindResult:
         """How many iterations were made."""
         return len(self.costs) - 1
 
+    def cropped(self, rows: slice, columns: slice) -> BlindResult:
+        """What lies in a part of the field; the costs stay those of the whole."""
+        return replace(self, density=self.density[rows, columns], patterns=self.patterns[:, rows, columns])
+
 
 def reconstruct(
     frames: np.ndarray,
@@ -63,7 +65,7 @@ def reconstruct(
     stop_cost: float = 0.0,
     noise_energy: np.ndarray | None = None,
     flat: float = 0.0,
-    saturation: float | None = None,
+    usable_frames: Usable | None = None,
 ) -> BlindResult:
     """Reconstruct one image from frames under unknown light.
 
@@ -79,7 +81,7 @@ def reconstruct(
         noise_energy: ``(L,)`` expected ``||noise||^2`` of every frame on this grid: stop where the cost meets their sum
             (discrepancy principle); ``None``: not known.
         flat: stop where ten iterations lower the cost by less than this share.
-        saturation: count at which a pixel is full, in units of the frames.
+        usable_frames: what :func:`nstm.illumination.speckle.usable` said of the raw frames; ``None``: asked of these.
 
     Raises:
         DataError: unknown method, shapes that do not fit, or fewer than :data:`FEWEST` frames that can be used.
@@ -89,7 +91,7 @@ def reconstruct(
     shape = (frames.shape[-2], frames.shape[-1] // 2 + 1)
     if frames.ndim != 3 or transfer.shape != shape:
         raise DataError(f"frames {frames.shape} must be (frame, y, x) and their transfer {shape}, not {transfer.shape}")
-    found = usable(frames, saturation)
+    found = usable_frames or usable(frames)
     order, scale = ordered(frames, found.used)
     scaled = np.asarray(frames[order] / scale, np.float32)
     if noise_energy is not None:

@@ -56,7 +56,7 @@ def _mixable(block_times: np.ndarray) -> np.ndarray:
     return (gaps > 0) & (gaps <= usual * (1 + GAP_TOLERANCE) + 1e-9)
 
 
-def windows(block_times: Sequence[Sequence[float]] | np.ndarray, window: int) -> Windows:
+def windows(block_times: Sequence[Sequence[float]] | np.ndarray, window: int, step: int = 1) -> Windows:
     """List the results of a centred moving window.
 
     With ``T`` acquisitions of ``B`` blocks, ``window = B`` and no longer wait between acquisitions than between
@@ -67,6 +67,7 @@ def windows(block_times: Sequence[Sequence[float]] | np.ndarray, window: int) ->
         block_times: ``(T, B)``, s, mean time of the frames of each block. Blocks are taken in the order of their
             times, which must be the same in all acquisitions.
         window: number of consecutive blocks of a result; 1 gives one result per block (widefield).
+        step: number of blocks from one result to the next.
 
     Returns:
         The windows in order of time, and whether blocks of different acquisitions are mixed.
@@ -90,7 +91,7 @@ def windows(block_times: Sequence[Sequence[float]] | np.ndarray, window: int) ->
     starts = [0, *(np.nonzero(~mixable)[0] + 1).tolist(), acquisitions]
     for first, last in pairwise(starts):
         run = [(t, b) for t in range(first, last) for b in range(blocks)]
-        for i in range(len(run) - window + 1):
+        for i in range(0, len(run) - window + 1, step):
             part = run[i : i + window]
             at = [float(ordered[t, b]) for t, b in part]
             centre = part[window // 2]

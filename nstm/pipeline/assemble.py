@@ -14,7 +14,7 @@ from nstm.io.store import open_raw, write_timelapse
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
 from nstm.pipeline.reconstruct import JOB_SCHEMA
-from nstm.pipeline.timeaxis import time_axis
+from nstm.pipeline.timeaxis import measured_at, time_axis
 
 #: Array of a job, label and what the transfer of each product is.
 PRODUCTS = {
@@ -63,20 +63,22 @@ def run_assemble(
         label=label,
         channels=_DISPLACEMENTS[-jobs[0][name].shape[1] :] if product == "motion" else system.channels,
         effective_transfer=transfer,
-        flags=_flags(product, axis.acquisition, records),
+        flags=_flags(product, axis.acquisition, measured_at(raw, system, axis), records),
         provenance=lineage(raw, params, before={"reconstruct": jobs[0].attrs["nstm"]["provenance"]["params"]}),
         extra={"block": [int(b) for b in axis.block], "block_name": system.block_name},
     )
 
 
-def _flags(product: str, acquisition: np.ndarray, records: list[dict[str, Any]]) -> list[str]:
+def _flags(product: str, acquisition: np.ndarray, measured: np.ndarray, records: list[dict[str, Any]]) -> list[str]:
     """Why there is no result at a time, "" where there is one."""
     flags = []
     for index, a in enumerate(acquisition):
         record = records[a]
-        first_of_acquisition = index == 0 or acquisition[index - 1] != a
+        first_of_acquisition = index == 0 or acquisition[index - 1] != a or not measured[index - 1]
         if record["status"] == "fail":
             flags.append("; ".join(r["message"] for r in record["reasons"]) or "this acquisition failed the checks")
+        elif not measured[index]:
+            flags.append("this time lies between two acquisitions, each of which is fitted by itself")
         elif product == "motion" and first_of_acquisition:
             flags.append("the displacement since the previous acquisition is not determined")
         elif product == "static" and record.get("static_residual_noise_units") is None:

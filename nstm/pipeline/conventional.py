@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 
 from nstm.acquisition import frame_shape_of
-from nstm.conventional.window import Window, windows
+from nstm.conventional.window import Window
 from nstm.io.jsonfile import read_json
 from nstm.io.store import open_raw, write_timelapse
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
-from nstm.pipeline.timeaxis import TimeAxis, block_times, place, time_axis
+from nstm.pipeline.timeaxis import TimeAxis, block_times, place, rolling, time_axis
 from nstm.settings import Conventional
 from nstm.systems.base import Baseline, Calibration, ImagingSystem, Series
 
@@ -108,7 +108,7 @@ def _of_windows(source: _Source, baseline: Baseline) -> _Results:
     block, pixel = system.block_axis, raw.attrs["pixel_um"]
     times = block_times(raw, system)
     window_blocks = baseline.window or raw.sizes[block]
-    series = windows(times, window_blocks)
+    series = rolling(raw, system, baseline)
     found = {w.centre: w for w in series if all(source.usable(t) for t, _ in w.members)}
     spacing = np.diff(np.unique(times)).min() if times.size > 1 else 1.0
     placed = place(axis, {c: w.time_s for c, w in found.items()}, spacing / 2)

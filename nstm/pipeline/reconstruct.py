@@ -22,7 +22,7 @@ from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
 from nstm.pipeline.progress import Progress, until_terminated
 from nstm.pipeline.record import noise_units, record_of, spread_of
-from nstm.pipeline.timeaxis import time_axis
+from nstm.pipeline.timeaxis import measured_at, time_axis
 from nstm.settings import Reconstruction
 from nstm.systems.base import Calibration, ImagingSystem
 
@@ -72,6 +72,7 @@ def run_reconstruct(
     system = stage.system_of(raw)
     calibrations = read_json(illumination_json)["acquisitions"][first : last + 1]
     axis = time_axis(raw, system, stage.reconstruction.output_times)
+    measured = measured_at(raw, system, axis)
     origin = lineage(raw, params)
     progress = Progress(checkpoints, {"lineage": origin, "calibrations": calibrations, "first": first, "last": last})
     results = []
@@ -82,7 +83,7 @@ def run_reconstruct(
             kept = progress.finished(index)
             if kept is None:
                 fits = _Fits(system, stage.reconstruction, raw.isel(t=index), index, calibration, progress, stop)
-                kept = _one(fits, axis.times_s[axis.of(index)])
+                kept = _one(fits, axis.times_s[axis.of(index)], measured[axis.of(index)])
                 progress.keep(index, *kept)
             results.append(kept)
     inside = np.concatenate([axis.of(i) for i in range(first, last + 1)])
@@ -137,8 +138,8 @@ class _Fits:
 _Results = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
-def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
-    """Results of one acquisition at the times of the time lapse."""
+def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
+    """Results of one acquisition at the times of the time lapse; NaN where nothing was ``measured``."""
     from nstm.spacetime import FitError
 
     settings, index = fits.settings, fits.index
@@ -159,7 +160,8 @@ def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
     except (FitError, DataError) as error:
         record["reasons"].append({"severity": "fail", "code": "fit", "message": str(error)})
         return arrays, record
-    arrays |= {"scene": fit.scene(times_s), "displacement": fit.motion(times_s)}
+    arrays["scene"] = _at(fit.scene, times_s, measured, scene)
+    arrays["displacement"] = _at(fit.motion, times_s, measured, arrays["displacement"])
     record |= {
         "status": fits.calibration["status"],
         "cpu_seconds": time.process_time() - begin,
@@ -171,7 +173,7 @@ def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
     try:
         if settings.static if isinstance(settings.static, bool) else index in settings.static:
             static = fits("static", move=False)
-            arrays["static"] = np.broadcast_to(static.scene(times_s[:1]), scene.shape)
+            arrays["static"] = _at(lambda times: static.scene(times[:1]), times_s, measured, scene)
             record["static_residual_noise_units"] = noise_units(static)
         if index in settings.held_out:
             record["held_out"] = [
@@ -187,6 +189,16 @@ def _one(fits: _Fits, times_s: np.ndarray) -> _Results:
         record["reasons"].append({"severity": "warn", "code": "side_fit", "message": message})
         record["status"] = "warn"
     return arrays, record
+
+
+def _at(
+    render: Callable[[np.ndarray], np.ndarray], times_s: np.ndarray, measured: np.ndarray, nothing: np.ndarray
+) -> np.ndarray:
+    """What ``render`` gives at the times that were measured, and ``nothing`` at the others."""
+    found = nothing.copy()
+    if measured.any():
+        found[measured] = render(times_s[measured])
+    return found
 
 
 def rotating(axes: Mapping[str, int], block_axis: str, count: int) -> list[int]:

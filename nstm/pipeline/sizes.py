@@ -128,6 +128,8 @@ def _times_per_acquisition(sizes: Mapping[str, int], experiment: Experiment, sam
     system = experiment.stage(sample, "convert").system
     if wanted == "orientations":
         return sizes[system.block_axis]
+    if wanted == "windows":
+        return -(-sizes[system.block_axis] // getattr(system.baselines["conventional"], "step", 1))
     each = [axis for axis in system.frame_axes if axis not in system.simultaneous_axes]
     return math.prod(sizes[axis] for axis in each) if wanted == "frames" else int(wanted)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from nstm.acquisition import frame_shape_of
-from nstm.systems.base import ImagingSystem
+from nstm.acquisition import DataError, frame_shape_of
+from nstm.conventional.window import Windows, windows
+from nstm.systems.base import Baseline, ImagingSystem
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,36 @@ def block_times(raw: xr.Dataset, system: ImagingSystem) -> np.ndarray:
     return np.asarray(times.reshape(*times.shape[:2], -1).mean(axis=-1))
 
 
+def rolling(raw: xr.Dataset, system: ImagingSystem, baseline: Baseline) -> Windows:
+    """The windows of blocks that a conventional product of the sample is made of."""
+    times = block_times(raw, system)
+    return windows(times, baseline.window or times.shape[1], baseline.step)
+
+
+def measured_at(raw: xr.Dataset, system: ImagingSystem, axis: TimeAxis) -> np.ndarray:
+    """Whether each time of the axis lies within its acquisition; that of a window may lie between two."""
+    seen = scene_times(raw, system).reshape(raw.sizes["t"], -1)
+    slack = 1e-6 * max(1.0, float(np.abs(seen).max()))
+    low, high = (end[axis.acquisition] for end in (seen.min(1) - slack, seen.max(1) + slack))
+    return np.asarray((axis.times_s >= low) & (axis.times_s <= high))
+
+
 def time_axis(raw: xr.Dataset, system: ImagingSystem, output_times: str | int) -> TimeAxis:
     """The time axis that ``reconstruction.output_times`` asks for.
 
     Args:
         raw: the sample's frames and times.
         system: says which frames form a block (orientations), and when frames see the scene.
-        output_times: ``orientations``, ``frames``, or a number of equidistant times per acquisition from
-            the first to the last at which a frame saw the scene (1: its middle).
+        output_times: ``orientations``, ``frames``, ``windows`` (the mean time of every window of the conventional
+            result), or a number of equidistant times per acquisition from the first to the last at which a frame saw
+            the scene (1: its middle).
+
+    Raises:
+        DataError: ``windows``, but the conventional result of the system is made of none.
     """
     acquisitions = raw.sizes["t"]
+    if output_times == "windows":
+        return _of_windows(raw, system)
     if output_times == "orientations":
         times = block_times(raw, system)
         blocks = np.broadcast_to(np.arange(times.shape[1]), times.shape)
@@ -63,6 +84,15 @@ def time_axis(raw: xr.Dataset, system: ImagingSystem, output_times: str | int) -
     order = np.argsort(times, axis=1, kind="stable")
     times, blocks = np.take_along_axis(times, order, 1), np.take_along_axis(blocks, order, 1)
     return TimeAxis(times.ravel(), np.repeat(np.arange(acquisitions), times.shape[1]), blocks.ravel())
+
+
+def _of_windows(raw: xr.Dataset, system: ImagingSystem) -> TimeAxis:
+    baseline = system.baselines["conventional"]
+    if not isinstance(baseline, Baseline):
+        raise DataError("reconstruction.output_times: windows, but the conventional result of this system has none")
+    found = rolling(raw, system, baseline)
+    centres = np.array([w.centre for w in found], int).reshape(-1, 2)
+    return TimeAxis(np.array([w.time_s for w in found]), centres[:, 0], centres[:, 1])
 
 
 def _one_of_simultaneous(times: np.ndarray, system: ImagingSystem) -> np.ndarray:

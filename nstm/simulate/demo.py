@@ -26,6 +26,7 @@ from nstm.simulate.dpc import DpcMicroscope, DpcRecording, cells, simulate_dpc
 from nstm.simulate.motion import Motion, deformation, drift, largest_travel, lateral, still, vibration
 from nstm.simulate.recording import Recording, SimRecording
 from nstm.simulate.sim import SimMicroscope, simulate_sim, structure_area
+from nstm.simulate.speckle import SpeckleMicroscope, SpeckleRecording, simulate_speckle
 from nstm.simulate.structures import Area, Points, er_network, filaments, through_depth
 from nstm.simulate.volume import VolumeMicroscope, simulate_volume
 
@@ -34,7 +35,11 @@ TRAVEL_UM = 0.8
 
 
 def living(
-    microscope: SimMicroscope | DpcMicroscope, points: Points, acquisitions: int, motion_px: float, seed: int
+    microscope: SimMicroscope | DpcMicroscope | SpeckleMicroscope,
+    points: Points,
+    acquisitions: int,
+    motion_px: float,
+    seed: int,
 ) -> Motion:
     """Drift and local eddies, so strong that the field moves by ``motion_px`` camera pixels per acquisition.
 
@@ -96,6 +101,14 @@ def _network_in_depth(case: Case) -> SimRecording:
     up = vibration((0.1, 0.0, 0.0), 2 * float(np.ptp(times)))
     motion = lateral(living(m, network, case.acquisitions, case.motion_px, case.seed)) + up
     return simulate_volume(points.merged(0.032), motion, m, case.acquisitions, case.seed)
+
+
+def _network_in_speckle(case: Case) -> SpeckleRecording:
+    m: SpeckleMicroscope = case.microscope
+    area = Area.of_field(m.shape, m.pixel_um, m.guard_px * m.pixel_um + TRAVEL_UM)
+    points = er_network(case.seed, area, mesh_um=1.4, sheets=4)
+    motion = living(m, points, case.acquisitions, case.motion_px, case.seed)
+    return simulate_speckle(points, motion, m, case.acquisitions, case.seed)
 
 
 def _cells(case: Case) -> DpcRecording:
@@ -167,6 +180,20 @@ CASES: dict[str, Case] = {
         "a small sensor for tests, moving", 1, 10.0, _disc, LenslessCamera(shape=(64, 80), exposure_lines=4)
     ),
     "dpc_small": Case("a small field of cells for tests, moving", 2, 3.0, _cells, DpcMicroscope(shape=(64, 64))),
+    "speckle_moving": Case(
+        "network under random speckle, one pattern per frame, drifting and deforming",
+        3,
+        2.0,
+        _network_in_speckle,
+        SpeckleMicroscope(shape=(64, 64)),
+    ),
+    "speckle_small": Case(
+        "a small field under random speckle for tests, moving",
+        2,
+        1.0,
+        _network_in_speckle,
+        SpeckleMicroscope(shape=(32, 32), patterns=6, guard_px=8),
+    ),
 }
 
 
@@ -233,8 +260,8 @@ def write_raw_tiff(path: Path, recording: Recording) -> None:
         tifffile.imwrite(temporary, frames, ome=True, photometric="minisblack", compression="zlib", metadata=metadata)
 
 
-def _channel(m: SimMicroscope | DpcMicroscope | LenslessCamera) -> dict[str, list[Any]]:
-    if not isinstance(m, SimMicroscope):
+def _channel(m: SimMicroscope | DpcMicroscope | LenslessCamera | SpeckleMicroscope) -> dict[str, list[Any]]:
+    if not isinstance(m, SimMicroscope | SpeckleMicroscope):
         return {"Name": ["transmitted"]}
     return {
         "Name": ["ER"],

@@ -10,16 +10,28 @@ from numpy.typing import NDArray
 from nstm.simulate.dpc import DpcMicroscope
 from nstm.simulate.recording import Recording
 from nstm.simulate.sim import SimMicroscope
+from nstm.simulate.speckle import SpeckleMicroscope
 from nstm.simulate.volume import VolumeMicroscope
 from nstm.systems.base import ImagingSystem, system_of_kind
 
 
-def system_of(microscope: SimMicroscope | DpcMicroscope) -> ImagingSystem:
+def system_of(microscope: SimMicroscope | DpcMicroscope | SpeckleMicroscope) -> ImagingSystem:
     """The imaging system with the optics that a config would state."""
     m = microscope
     if isinstance(m, DpcMicroscope):
         kind, optics = "dpc", {"na": m.na, "emission_wavelength_um": m.wavelength_um, "pixel_um": m.pixel_um}
         extra: dict[str, Any] = {"illumination": {"rotations_deg": list(m.rotations_deg)}}
+    elif isinstance(m, SpeckleMicroscope):
+        kind = "speckle"
+        optics = {
+            "na": m.na,
+            "illumination_na": m.illumination_na,
+            "emission_wavelength_um": m.emission_wavelength_um,
+            "excitation_wavelength_um": m.excitation_wavelength_um,
+            "pixel_um": m.pixel_um,
+            "pixel_integration": m.pixel_integration,
+        }
+        extra = {"illumination": {"patterns": m.patterns}}
     else:
         kind = "sim"
         optics = {

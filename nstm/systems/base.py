@@ -54,6 +54,7 @@ class Baseline:
     counts with the offset removed, one calibration per block (each block's own acquisition), and gives
     ``(c, z, y, x)`` on the grid of the results. ``window`` is the number of consecutive blocks that it
     needs, ``None``: all of an acquisition; with 1 the frames hold that block only (length 1 along the block axis).
+    ``step`` is the number of blocks from one result to the next.
     ``channels`` are those of its result, ``None``: those of the system.
     """
 
@@ -62,6 +63,7 @@ class Baseline:
     reconstruct: Callable[[np.ndarray, list[Calibration], float, Conventional], np.ndarray]
     effective_transfer: str
     channels: tuple[Channel, ...] | None = None
+    step: int = 1
 
 
 @dataclass(frozen=True)
@@ -311,7 +313,12 @@ class ImagingSystem(abc.ABC):
 
 _REGISTRY: dict[str, type[ImagingSystem]] = {}
 #: Modules that register the systems built in: loaded when the system is asked for.
-_BUILT_IN = {"diffusercam": "nstm.systems.diffusercam", "dpc": "nstm.systems.dpc", "sim": "nstm.systems.sim"}
+_BUILT_IN = {
+    "diffusercam": "nstm.systems.diffusercam",
+    "dpc": "nstm.systems.dpc",
+    "sim": "nstm.systems.sim",
+    "speckle": "nstm.systems.speckle",
+}
 
 
 def register(system: type[ImagingSystem]) -> type[ImagingSystem]:

@@ -39,7 +39,7 @@ class SimForward(ForwardModel):
         total: Array | None = None
         for orders, transfer in zip(self.groups, self.transfer, strict=True):
             lit = scenes[:, :, 0] * self.pattern.of(which, orders)[:, None, None]
-            spectrum = _crop_spectrum(lit, self.camera_shape)
+            spectrum = crop_spectrum(lit, self.camera_shape)
             if depth > 1:
                 spectrum = jnp.fft.fft(spectrum, axis=-3)
             total = spectrum * transfer if total is None else total + spectrum * transfer
@@ -65,7 +65,7 @@ class SimForward(ForwardModel):
         return super().output(jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support, s=self.scene_shape[-2:]))
 
 
-def _crop_spectrum(images: Float[Array, "*m y x"], shape: tuple[int, int]) -> Complex[Array, "*m v h"]:
+def crop_spectrum(images: Float[Array, "*m y x"], shape: tuple[int, int]) -> Complex[Array, "*m v h"]:
     """Half spectrum of ``images`` on a coarser grid of ``shape``, scaled to keep intensities."""
     fine, (rows, columns) = images.shape[-2:], shape
     half = jnp.fft.rfft(images, axis=-1)[..., : columns // 2 + 1]  # columns beyond the camera are never transformed

@@ -5,7 +5,7 @@ import pytest
 
 from nstm.acquisition import DataError
 from nstm.blindsim import METHODS, BlindModel, ConjugateGradient, GradientDescent, reconstruct, solve, start
-from nstm.blindsim.frames import usable
+from nstm.illumination.speckle import usable
 from tests.blindsim.phantom import SIDE, TRANSFER, decibel, recorded
 
 JOINT = ("gradient_descent", "conjugate_gradient", "nesterov")
@@ -109,7 +109,8 @@ def test_dead_and_full_frames_are_told_and_left_out():
     broken[2] = 1.0
     broken[5, :8, :8] = 5000
     broken[6, 0, 0] = np.nan
-    result = reconstruct(broken, TRANSFER, "per_frame", iterations=5, saturation=5000)
+    found = usable(broken, 5000)
+    result = reconstruct(broken, TRANSFER, "per_frame", iterations=5, usable_frames=found)
     assert {r["code"] for r in result.reasons} == {"dead_frames", "saturated_frames", "not_finite"}
     assert "frames 2 " in next(r["message"] for r in result.reasons if r["code"] == "dead_frames")
     np.testing.assert_array_equal(np.flatnonzero(~result.used), [2, 5, 6])

@@ -1,0 +1,158 @@
+"""Images that UBSIM is trained and tested on: crops of given structures under fresh speckle and noise.
+
+Images are split by source image, never by crop, so that no part of a test image was seen in training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import imageio.v3 as iio
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from nstm.acquisition import DataError
+from nstm.simulate.grid import roll_off
+from nstm.simulate.speckle import SpeckleMicroscope, Stack, stack
+from nstm.simulate.structures import Area, er_network, filaments
+
+Image = NDArray[np.float64]
+Part = Literal["training", "validation", "test"]
+
+#: Source images of each structure by part; of other numbers the same shares.
+SPLIT: Mapping[Part, int] = {"training": 28, "validation": 4, "test": 8}
+#: Side of the images that are simulated where none are given, pixel.
+_SIMULATED_PX = 256
+#: Least share of an image's brightest value that a crop must reach on average: empty ones teach nothing.
+_LEAST_MEAN = 0.02
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Source images of one part of the split.
+
+    Attributes:
+        images: by structure; values from 0 to 1.
+        pitch_um: their pixel, taken as that of the reconstruction.
+    """
+
+    images: Mapping[str, list[Image]]
+    pitch_um: float
+
+    def crops(self, side: int, number: int, seed: int) -> Iterator[Image]:
+        """Crops of all structures by turns, turned and mirrored at random.
+
+        Raises:
+            DataError: images are smaller than a crop.
+        """
+        rng = np.random.default_rng([seed, 11])
+        names = sorted(self.images)
+        for i in range(number):
+            of = self.images[names[i % len(names)]]
+            image = of[int(rng.integers(len(of)))]
+            if min(image.shape) < side:
+                raise DataError(f"images of {image.shape} pixels are smaller than a crop of {side}")
+            yield _crop(image, side, rng)
+
+    def stacks(self, microscope: SpeckleMicroscope, side: int, number: int, seed: int) -> Iterator[tuple[Image, Stack]]:
+        """Crops under light and noise of their own; the light of a frame is 50 to 2000 photons at its brightest."""
+        rng = np.random.default_rng([seed, 12])
+        for i, density in enumerate(self.crops(side, number, seed)):
+            own = replace(
+                microscope,
+                photons=float(np.exp(rng.uniform(np.log(50), np.log(2000)))),
+                background=float(rng.uniform(0, 20)),
+                read_noise=float(rng.uniform(1, 2)),
+            )
+            yield density, stack(density, own, self.pitch_um, int(rng.integers(2**31)) + i)
+
+
+def _crop(image: Image, side: int, rng: np.random.Generator) -> Image:
+    for _ in range(20):
+        y, x = (int(rng.integers(n - side + 1)) for n in image.shape)
+        crop = image[y : y + side, x : x + side]
+        if crop.mean() > _LEAST_MEAN * image.max():
+            break
+    turned = np.rot90(crop, int(rng.integers(4)))
+    return np.ascontiguousarray(turned[::-1] if rng.random() < 0.5 else turned)
+
+
+def sources(folder: Path | None, part: Part, pitch_um: float) -> Sources:
+    """The source images of a part.
+
+    Args:
+        folder: one folder of images (PNG, TIFF) per structure; ``None``: structures are simulated.
+        part: which.
+        pitch_um: pixel of the reconstruction.
+
+    Raises:
+        DataError: the folder holds no structure, or one with fewer images than parts.
+    """
+    if folder is None:
+        return _simulated(part, pitch_um)
+    structures = sorted(p for p in Path(folder).iterdir() if p.is_dir()) if Path(folder).is_dir() else []
+    if not structures:
+        raise DataError(f"{folder}: holds no folder of images; one for each structure is needed, or none at all")
+    images = {}
+    for structure in structures:
+        files = [p for p in structure.iterdir() if p.suffix.lower() in (".png", ".tif", ".tiff")]
+        chosen = split(sorted(files, key=_natural), part, str(structure))
+        images[structure.name] = [_limited(_grey(file), pitch_um) for file in chosen]
+    return Sources(images, pitch_um)
+
+
+def split(files: list[Path], part: Part, name: str) -> list[Path]:
+    """The files of a part; the same for every call.
+
+    Raises:
+        DataError: fewer files than parts.
+    """
+    if len(files) < len(SPLIT):
+        raise DataError(f"{name}: {len(files)} images cannot be split into {', '.join(SPLIT)}")
+    order = np.random.default_rng(0).permutation(len(files))
+    whole = sum(SPLIT.values())
+    counts = {p: max(1, round(n * len(files) / whole)) for p, n in SPLIT.items()}
+    counts["training"] = len(files) - counts["validation"] - counts["test"]
+    first = sum(counts[p] for p in list(SPLIT)[: list(SPLIT).index(part)])
+    return [files[i] for i in sorted(order[first : first + counts[part]])]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Order in which 2 comes before 10."""
+    return [(int(t), "") if t.isdigit() else (0, t) for t in re.split(r"(\d+)", path.name)]
+
+
+def _grey(path: Path) -> Image:
+    image = np.asarray(iio.imread(path), np.float64)
+    if image.ndim == 3:
+        image = image[..., :3].mean(axis=-1)
+    if image.ndim != 2 or not image.max() > image.min():
+        raise DataError(f"{path}: not a grey image (y, x) with contrast, but of shape {image.shape}")
+    return (image - image.min()) / (image.max() - image.min())
+
+
+def _limited(image: Image, pitch_um: float) -> Image:
+    """Without the frequencies near Nyquist, which the grid cannot tell from their aliases; from 0 to 1."""
+    radius = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1]))
+    smooth = scipy.fft.irfft2(scipy.fft.rfft2(image) * roll_off(radius, 0.35, 0.5), s=image.shape)
+    smooth = np.maximum(smooth, 0)
+    return np.asarray(smooth / smooth.max())
+
+
+def _simulated(part: Part, pitch_um: float) -> Sources:
+    """Networks and filaments, a few of each; every part has seeds of its own."""
+    side = _SIMULATED_PX
+    area = Area(0.0, 0.0, side * pitch_um, side * pitch_um)
+    first = 100 * list(SPLIT).index(part)
+    images: dict[str, list[Image]] = {"network": [], "filaments": []}
+    for seed in range(first, first + SPLIT[part]):
+        for name, points in (("network", er_network(seed, area)), ("filaments", filaments(seed, area, number=30))):
+            image = np.zeros((side, side))
+            np.add.at(image, tuple(np.rint(points.position / pitch_um).astype(int).T % side), points.weight)
+            images[name].append(_limited(image, pitch_um))
+    return Sources(images, pitch_um)

@@ -1,0 +1,142 @@
+"""UBSIM: what it is without training, what it does not depend on, and that it learns, stops and goes on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from nstm.acquisition import DataError
+from nstm.blindsim import BlindModel, GradientDescent, solve, start
+from nstm.blindsim.model import patterns_of
+from nstm.blindsim.training import Plan, train
+from nstm.blindsim.unet import UNet, parameters
+from nstm.blindsim.unrolled import BLOCKS, Unrolled, inverse_softplus, loss
+from nstm.blindsim.weights import load_weights, save_weights
+from nstm.simulate.speckle import transfer_on
+from tests.blindsim.phantom import MICROSCOPE, PITCH, SIDE, TRANSFER, recorded
+
+FRAMES = recorded(patterns=6).frames * 2
+
+
+def model(frames=FRAMES):
+    return BlindModel.of(frames, TRANSFER), start(frames)
+
+
+def shaken(unrolled, seed=0, size=0.05):
+    """The network with numbers that no training gave it, so that it is not gradient descent."""
+    keys = iter(jax.random.split(jax.random.PRNGKey(seed), 100))
+    return jax.tree.map(
+        lambda a: a + size * jax.random.normal(next(keys), a.shape) if isinstance(a, jax.Array) else a, unrolled
+    )
+
+
+@pytest.mark.parametrize("mode", ["stacked", "per_frame"])
+@pytest.mark.parametrize("new", [True, False])
+def test_without_training_it_is_gradient_descent(mode, new):
+    """An identity network with a constant step, and a new network, step for step."""
+    unrolled = Unrolled.new(mode, 6, 4)
+    if not new:
+        identity = (lambda x: x) if mode == "stacked" else (lambda x: x[:1])
+        unrolled = Unrolled(identity, inverse_softplus(jnp.full((BLOCKS, 2), 0.02)), mode, unrolled.frames)
+    found, costs = unrolled(*model())
+    descent = solve(GradientDescent(0.02), *model(), BLOCKS)
+    np.testing.assert_allclose(costs, descent.costs, rtol=1e-5)
+    np.testing.assert_allclose(found.object**2, descent.object, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(patterns_of(found), descent.patterns, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "number"),
+    [((1, 1), 32, 231_041), ((20, 20), 32, 237_140), ((20, 20), 11, 29_555), ((3, 1), 11, None)],
+)
+def test_size_of_the_network(channels, width, number):
+    found = parameters(UNet(*channels, width, key=jax.random.PRNGKey(0)))
+    assert found < (250_000 if width == 32 else 30_000)
+    assert number is None or found == number
+
+
+def test_per_frame_does_not_know_the_order_and_takes_any_number():
+    unrolled = shaken(Unrolled.new("per_frame", 6, 4))
+    order = np.r_[np.random.default_rng(0).permutation(5), 5]  # the last is that of the model
+    (a, costs), (b, others) = unrolled(*model()), unrolled(*model(FRAMES[order]))
+    assert abs(float(costs[-1] / costs[0]) - 1) > 1e-3
+    np.testing.assert_allclose(costs, others, rtol=1e-5)
+    np.testing.assert_allclose(a.object, b.object, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(a.patterns[order[:5]], b.patterns, rtol=1e-4, atol=1e-4)
+    assert unrolled(*model(FRAMES[:4]))[0].patterns.shape[0] == 3
+
+
+def test_stacked_refuses_another_number_of_frames():
+    unrolled = Unrolled.new("stacked", 6, 4)
+    with pytest.raises(DataError, match=r"trained for 6 stacked frames and cannot take 5.*per_frame"):
+        unrolled(*model(FRAMES[:5]))
+    with pytest.raises(DataError, match="multiple of 4"):
+        unrolled.check(6, (62, 64))
+
+
+def test_a_larger_field_looks_alike():
+    """Four times the same field: the units of the gradients do not depend on the number of pixels."""
+    unrolled = shaken(Unrolled.new("stacked", 6, 4))
+    large = np.tile(FRAMES, (1, 2, 2))
+    transfer = transfer_on((2 * SIDE, 2 * SIDE), MICROSCOPE, PITCH)
+    whole, costs = unrolled(BlindModel.of(large, transfer), start(large))
+    part, alone = unrolled(*model())
+    np.testing.assert_allclose(costs, 4 * alone, rtol=1e-4)
+    np.testing.assert_allclose(whole.object[:SIDE, :SIDE], part.object, atol=1e-3)
+
+
+BATCHES = [np.stack([recorded(seed, 6).frames * 2 for seed in pair]) for pair in ((0, 1), (2, 3))]
+PLAN = Plan(epochs=3, rate=3e-3, every_block=True)
+
+
+def test_training_lowers_the_loss_and_goes_on_where_it_stopped(tmp_path):
+    def of(epoch):
+        return BATCHES[epoch % 2 :] + BATCHES[: epoch % 2]
+
+    lines = []
+    begin = Unrolled.new("stacked", 6, 4)
+    whole, history = train(begin, TRANSFER, of, BATCHES, PLAN, progress=lines.append)
+    assert len(lines) == 3
+    assert "validation" in lines[0]
+    assert history.validation[-1] < history.validation[0]
+    batch = jnp.asarray(BATCHES[0])
+    models, starts = (
+        jax.vmap(lambda f: BlindModel.of(f, jnp.asarray(TRANSFER, jnp.float32)))(batch),
+        jax.vmap(start)(batch),
+    )
+    assert float(loss(whole, models, starts)) < float(loss(begin, models, starts))
+    checkpoint = tmp_path / "state.npz"
+    train(begin, TRANSFER, of, BATCHES, Plan(**{**vars(PLAN), "epochs": 2}), checkpoint=checkpoint)
+    resumed, again = train(begin, TRANSFER, of, BATCHES, PLAN, checkpoint=checkpoint)
+    assert again.validation == history.validation
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(DataError, match="begun with"):
+        train(begin, TRANSFER, of, BATCHES, Plan(epochs=3, rate=1.0), checkpoint=checkpoint)
+
+
+def test_the_rate_falls_when_the_loss_stays():
+    plan = Plan(epochs=4, rate=1e-12, patience=1, factor=0.5)
+    _, history = train(Unrolled.new("per_frame", 6, 2), TRANSFER, lambda epoch: BATCHES[:1], BATCHES[:1], plan)
+    assert history.rate[0] == 1e-12
+    assert history.rate[-1] < history.rate[0]
+
+
+def test_weights_come_back_with_their_card(tmp_path):
+    unrolled = shaken(Unrolled.new("stacked", 6, 4))
+    path = tmp_path / "net.safetensors"
+    save_weights(path, unrolled, 4, {"trained on": "nothing"})
+    read, card = load_weights(path)
+    assert card == {"trained on": "nothing"}
+    assert (read.mode, read.frames) == ("stacked", 6)
+    for a, b in zip(jax.tree.leaves(unrolled), jax.tree.leaves(read), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(DataError, match="no such file"):
+        load_weights(tmp_path / "other")
+    (tmp_path / "text").write_text("x")
+    with pytest.raises(DataError, match="safetensors format"):
+        load_weights(tmp_path / "text")
+    save_file({"a": np.zeros(2)}, tmp_path / "foreign")
+    with pytest.raises(DataError, match="no network of UBSIM"):
+        load_weights(tmp_path / "foreign")
