@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from nstm.acquisition import DataError
+from nstm.acquisition import DataError, frame_shape_of
+from nstm.illumination.transfer import SeenTransfer
 from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw, replace_whole
 from nstm.pipeline.experiment import Stage
@@ -22,9 +23,11 @@ from nstm.visual.arrows import in_plane
 from nstm.visual.curves import frc_figure, loss_figure, profile_figure
 from nstm.visual.figures import save_png
 from nstm.visual.motion import backward_paths, motion_figure, paths_figure
+from nstm.visual.optics import transfer_figure
 from nstm.visual.overlay import overlay_figure
 from nstm.visual.panels import colours_of, intensity_range, plane, volume
 from nstm.visual.preview import write_small
+from nstm.visual.rows import rows_figure
 from nstm.visual.series import Panel, block_of
 from nstm.visual.spectra import illumination_figure, spectra_figure
 from nstm.visual.text import time_labels
@@ -34,6 +37,8 @@ _ORDER = ("widefield", "conventional", "nstm", "static")
 #: Points along the shorter side whose paths are shown.
 _POINTS = 22
 _DPI = 130
+#: Arrays of a transfer function in ``illumination.json``, in the order of :class:`SeenTransfer`.
+_CURVES = ("frequency", "assumed", "seen")
 
 
 def run_figures(
@@ -52,7 +57,7 @@ def run_figures(
     Args:
         params: of the stage.
         raw_store: frames of the sample.
-        illumination_json: its consensus says what the instrument transfers.
+        illumination_json: its consensus says what the instrument transfers, its transfer functions what is seen of it.
         metrics_json: holds the loss of the fits.
         files: stores of the sample.
         out_folder: folder to write.
@@ -63,13 +68,14 @@ def run_figures(
     raw = open_raw(raw_store)
     named = str(params["sample"].get("truth") or "")
     wanted = sorted(files.stores, key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n))
-    consensus = read_json(illumination_json)["consensus"]
+    light = read_json(illumination_json)
     sample = Sample(
         panels=panels_of(files, wanted, named),
         has_truth=files.truth is not None,
         raw=raw,
         system=stage.system_of(raw),
-        consensus=consensus,
+        consensus=light["consensus"],
+        transfer=[SeenTransfer(o["order"], *(np.array(o[k], float) for k in _CURVES)) for o in light["transfer"]],
         fits=[f for f in read_json(metrics_json).get("fits") or [] if f.get("loss")],
         saturated_percent=float(params["saturated_percent"]),
     )
@@ -98,6 +104,7 @@ class Sample:
     raw: xr.Dataset
     system: ImagingSystem
     consensus: Mapping[str, Any]
+    transfer: list[SeenTransfer]
     fits: list[dict[str, Any]]
     saturated_percent: float
 
@@ -133,6 +140,12 @@ class Sample:
         best = max(starts, key=worth)
         return list(range(best, best + each))
 
+    @property
+    def raw_index(self) -> int:
+        """Number in the raw store of the acquisition that the figures show."""
+        each = self.nstm.images.sizes["t"] / self.raw.sizes["t"]
+        return min(int(self.acquisition[0] / each), self.raw.sizes["t"] - 1)
+
     def step_um(self, index: int) -> float:
         """Median length of the displacement since the time before, um; 0 where nothing is known of it."""
         moved = self.nstm.moved(index)
@@ -162,6 +175,7 @@ class Drawing(NamedTuple):
 
 def drawings_of(sample: Sample) -> Iterator[Drawing]:
     """The figures that a sample gives ground for, in the order of the page."""
+    yield from _of_rows(sample)
     yield from _of_motion(sample)
     limits = sample.system.passband(), sample.system.cutoff(sample.consensus)
     if colours_of(sample.nstm.images) == "gray":
@@ -184,6 +198,12 @@ def drawings_of(sample: Sample) -> Iterator[Drawing]:
     if vectors:
         caption = "Mean spectrum of the raw frames of one acquisition; the peaks of the pattern are circled."
         yield Drawing("illumination", "Illumination", caption, partial(_illumination, sample, vectors))
+    if sample.transfer:
+        caption = (
+            "The transfer function of every order as it is assumed (lines) and as the frames show it (dots). Dots off "
+            "their line speak for another numerical aperture, wavelength or pixel size, or for aberrations."
+        )
+        yield Drawing("transfer", "Transfer functions", caption, partial(transfer_figure, sample.transfer))
     if sample.fits:
         caption = "Mean squared residual over the steps: levels open from coarse to fine, so it falls in stages."
         yield Drawing("loss", "Loss of the fits", caption, partial(loss_figure, sample.fits))
@@ -238,11 +258,21 @@ def _paths(sample: Sample, times: list[int]) -> Figure:
     return paths_figure(image, paths, panel.images["t"].values[times], pixel_um, limits=limits, title=title)
 
 
+def _of_rows(sample: Sample) -> Iterator[Drawing]:
+    index = sample.raw_index
+    acquisition = sample.raw.isel(t=index)
+    parts = sample.system.parts(acquisition["time"].values, frame_shape_of(sample.raw))
+    if parts:
+        frames = acquisition["frames"].values
+        frame = frames.reshape(-1, *frames.shape[-2:])[0].astype(np.float64) - sample.system.settings.camera.offset
+        caption = "The rows of a frame were exposed one after the other; colours as in the trajectories."
+        draw = partial(rows_figure, frame, sample.raw.attrs["pixel_um"], parts)
+        yield Drawing("rows", "Exposed rows", caption, draw)
+
+
 def _illumination(sample: Sample, vectors: list[list[float]]) -> Figure:
     """Spectrum of the frames of the acquisition that the figures show."""
-    each = sample.nstm.images.sizes["t"] / sample.raw.sizes["t"]
-    index = min(int(sample.acquisition[0] / each), sample.raw.sizes["t"] - 1)
-    frames = sample.raw["frames"].isel(t=index).values
+    frames = sample.raw["frames"].isel(t=sample.raw_index).values
     frames = frames.reshape(-1, *frames.shape[-3:])[:, frames.shape[-3] // 2].astype(np.float64)
     modulation = sample.consensus.get("modulation") or [[1]]
     orders = max(1, len(modulation[0]) if isinstance(modulation[0], list) else 1)

@@ -137,7 +137,8 @@ def cost_text(
     )
     return part + (
         f"\nthe whole: {full['t']} acquisition(s) of {_shape(full)}{plus}: about {duration_text(total)} of fits on a "
-        f"machine like this, in {len(jobs)} job(s) of at most {duration_text(longest)}; at most {size_text(disk)} on disk"
+        f"machine like this, in {len(jobs)} job(s) of at most {duration_text(longest)}; "
+        f"at most {size_text(disk)} on disk"
     )
 
 

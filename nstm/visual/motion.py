@@ -112,6 +112,23 @@ def backward_paths(displacement_um: np.ndarray, points_um: np.ndarray, pixel_um:
     return paths
 
 
+def time_tones(count: int) -> np.ndarray:
+    """``(count, 3)``, red, green and blue from the first time (dark) to the last (bright)."""
+    tones: np.ndarray = lookup("viridis")[np.linspace(120, 255, count).round().astype(int)] / 255
+    return tones
+
+
+def time_strip(figure: Figure, tones: np.ndarray, times_s: np.ndarray) -> float:
+    """Draw what the tones stand for at the lower left; the height at which words beside it stand."""
+    strip = figure.add_axes((0.02, 0.26 / figure.get_figheight(), 0.3, 0.09 / figure.get_figheight()))
+    strip.imshow(tones[None], aspect="auto", interpolation="nearest")
+    strip.set_axis_off()
+    stamps, below = time_labels(times_s), 0.06 / figure.get_figheight()
+    figure.text(0.02, below, stamps[0], fontsize=SMALL - 1)
+    figure.text(0.32, below, stamps[-1], fontsize=SMALL - 1, ha="right")
+    return below
+
+
 def paths_figure(
     image: np.ndarray,
     paths_um: np.ndarray,
@@ -137,7 +154,7 @@ def paths_figure(
     axes = figure.add_axes((0.02, bottom, 0.96, top - bottom))
     axes.set_title(plain(title), fontsize=LARGE, fontweight="bold", loc="left", pad=4)
     show(axes, image, pixel_um, (limits[0], limits[0] + (limits[1] - limits[0]) * 1.8))
-    tones = lookup("viridis")[np.linspace(120, 255, max(len(times_s) - 1, 1)).round().astype(int)] / 255
+    tones = time_tones(max(len(times_s) - 1, 1))
     centres = (paths_um + pixel_um / 2)[..., ::-1]
     for index in range(len(times_s) - 1):
         pieces = np.stack([centres[index], centres[index + 1]], axis=1)
@@ -145,13 +162,7 @@ def paths_figure(
         axes.add_collection(LineCollection(list(pieces), colors=[tones[index]], linewidths=1.5, capstyle="round"))
     ends = centres[-1][np.isfinite(centres).all(axis=(0, 2))]
     axes.plot(ends[:, 0], ends[:, 1], "o", ms=2.2, color="white", mec="black", mew=0.4, ls="none")
-    strip = figure.add_axes((0.02, 0.26 / figure.get_figheight(), 0.3, 0.09 / figure.get_figheight()))
-    strip.imshow(tones[None], aspect="auto", interpolation="nearest")
-    strip.set_axis_off()
-    stamps = time_labels(times_s)
-    below = 0.06 / figure.get_figheight()
-    figure.text(0.02, below, stamps[0], fontsize=SMALL - 1)
-    figure.text(0.32, below, stamps[-1], fontsize=SMALL - 1, ha="right")
+    below = time_strip(figure, tones, times_s)
     lengths = np.linalg.norm(np.diff(paths_um, axis=0), axis=-1).sum(axis=0)
     longest = float(np.nanmax(lengths)) if np.isfinite(lengths).any() else 0.0
     note = f"dot: last time; longest path {length_label(float(f'{longest:.2g}'))}, true to scale"

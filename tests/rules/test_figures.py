@@ -18,7 +18,7 @@ def test_function(experiment, params, tmp_path) -> None:
     script("figures").main(params("figures"), folder / "raw.ome.zarr", found, files, tmp_path / "figures")
     listed = [f["file"] for f in json.loads((tmp_path / "figures" / "figures.json").read_text())["figures"]]
     assert "frc.png" not in listed  # no truth was given
-    assert {"overlay.png", "spectra.png", "profile.png", "illumination.png", "loss.png"} <= set(listed)
+    assert {"overlay.png", "spectra.png", "profile.png", "illumination.png", "transfer.png", "loss.png"} <= set(listed)
 
 
 def test_rule(experiment, ran) -> None:
