@@ -49,5 +49,6 @@ def test_through_every_rule(tmp_path):
     trust = json.loads(workdir.result("disc/trust.json").read_text())
     assert trust["status"] != "fail", trust["reasons"]
     assert workdir.result("disc/movie.mp4").exists()
+    assert workdir.result("disc/figures/rows.png").exists()
     assert "disc" in workdir.result("report.html").read_text()
     assert workdir.planned() == {}
