@@ -1,6 +1,6 @@
 """Every case of robustness.tsv with the default settings: was its motion found? A table, and JSON on request.
 
-python benchmarks/robustness.py [--match TEXT] [--json OUT]
+python benchmarks/robustness.py [--match TEXT ...] [--json OUT]
 
 A case counts as found when the reconstruction is within 1 dB (equalised PSNR against the truth, mean of all frames) of
 the same fit that is given the true motion. ``interval px`` is the largest movement between neighbouring frames, camera
@@ -198,10 +198,12 @@ def judged(case: Case) -> Judged:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--match", default="", help="only cases whose name holds this")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "--match", nargs="+", default=[""], help="only cases whose name holds one of these, in this order"
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file, after every case")
     chosen = parser.parse_args()
-    cases = [case for case in listed() if chosen.match in case.name]
+    cases = dict.fromkeys(case for text in chosen.match for case in listed() if text in case.name)
     results = []
     for case in cases:
         r = judged(case)
@@ -211,11 +213,11 @@ def main() -> None:
             f"found {r.found_db:5.1f} dB {r.residual:5.2f}  {'found' if r.found else 'LOST':5} {r.seconds:6.0f} s",
             flush=True,
         )
+        if chosen.json:
+            rows = [dataclasses.asdict(r) | {"found": r.found} for r in results]
+            chosen.json.write_text(json.dumps({"device": str(jax.devices()[0]), "cases": rows}, indent=1) + "\n")
     for name, some in (("below 2 px per interval", [r for r in results if r.interval_px < 2]), ("all", results)):
         print(f"{name}: {sum(r.found for r in some)} of {len(some)} found")
-    if chosen.json:
-        rows = [dataclasses.asdict(r) | {"found": r.found} for r in results]
-        chosen.json.write_text(json.dumps({"device": str(jax.devices()[0]), "cases": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
