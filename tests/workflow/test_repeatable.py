@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 
-from tests.experiments import FEW_STEPS, SMALL_MOVIE, arrays, recorded_experiment, small_frames
+from tests.experiments import FEW_STEPS, arrays, recorded_experiment, small_frames
+
+PRODUCTS = ("nstm", "motion", "conventional", "widefield")
 
 
 def test_two_runs_of_one_config_give_the_same_arrays(tmp_path) -> None:
@@ -13,10 +15,10 @@ def test_two_runs_of_one_config_give_the_same_arrays(tmp_path) -> None:
         work = recorded_experiment(
             tmp_path / name,
             small_frames(2),
-            f"{FEW_STEPS}, acquisitions_per_job: 1",
-            "keep: {jobs: true}\n" + SMALL_MOVIE,
+            f"{FEW_STEPS}, acquisitions_per_job: 2",
         )
-        work.snakemake("--set-threads", "reconstruct=1")
+        stores = [f"results/cell/timelapse/{product}.ome.zarr" for product in PRODUCTS]
+        work.snakemake("--set-threads", "reconstruct=1", "--notemp", *stores)
         found.append(arrays(work))
         light.append(json.loads(work.result("cell/illumination.json").read_text())["acquisitions"])
     one, other = found
