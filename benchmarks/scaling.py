@@ -23,22 +23,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-import tifffile
 import zarr
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the tests make the experiments
+
+from tests.experiments import recorded_experiment, stub_experiment  # noqa: E402
+
 #: Acquisitions that are simulated; longer recordings repeat them.
 SIMULATED = 10
-CONFIG = """\
-samples: samples.tsv
-systems:
-  sim:
-    kind: sim
-    optics: {{na: 1.4, index: 1.518, emission_wavelength_um: 0.515, excitation_wavelength_um: 0.488, pixel_um: 0.065}}
-    camera: {{offset: 100}}
-    frames: {{order: t angle phase, exposure_s: 0.02}}
-reconstruction: {{steps: {steps}, acquisitions_per_job: {per_job}}}
-"""
 
 
 def simulated():
@@ -79,11 +72,8 @@ def workflow(folder, *arguments, **environment):
 
 def measure(frames, count, folder, cores, steps, per_job):
     """Figures of one experiment, and the CPU seconds of every fit that compiled nothing."""
-    (folder / "config").mkdir(parents=True)
-    (folder / "config" / "config.yaml").write_text(CONFIG.format(steps=steps, per_job=per_job))
-    (folder / "config" / "samples.tsv").write_text("sample\tpath\tsystem\ncell\t../cell.tif\tsim\n")
-    planes = np.resize(frames, (count, *frames.shape[1:])).reshape(-1, *frames.shape[2:])
-    tifffile.imwrite(folder / "cell.tif", planes, photometric="minisblack")
+    frames = np.resize(frames, (count, *frames.shape[1:]))
+    recorded_experiment(folder, frames, f"steps: {steps}, acquisitions_per_job: {per_job}")
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
     seconds, cpu = workflow(folder, "--cores", str(cores), **cache)
     sample = folder / "results" / "cell"
@@ -115,9 +105,6 @@ def _number(text):
 
 def dry_runs():
     """Seconds and CPU seconds of dry runs of 1000 acquisitions."""
-    sys.path.insert(0, str(ROOT))
-    from tests.experiments import stub_experiment
-
     found = {}
     for samples, each, per_job in ((1, 1000, 8), (1, 1000, 1), (10, 100, 8), (100, 10, 8)):
         with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""Small experiments for the tests of the workflow: one with stub stages, one with the real ones."""
+"""Small experiments for the tests of the workflow and for benchmarks/scaling.py: stub stages, and the real ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
@@ -39,6 +41,22 @@ systems:
 reconstruction: {acquisitions_per_job: 1, static: [1], held_out: [1], held_out_frames: 1, steps: 20, padding_px: 4}
 movie: {height_px: 64}
 """
+
+
+#: For planes of two-beam SIM in a file without labels; ``{reconstruction}`` and what follows it are filled in.
+RECORDED_CONFIG = """\
+samples: samples.tsv
+systems:
+  sim:
+    kind: sim
+    optics: {{na: 1.4, index: 1.518, emission_wavelength_um: 0.515, excitation_wavelength_um: 0.488, pixel_um: 0.065}}
+    camera: {{offset: 100}}
+    frames: {{order: t angle phase, exposure_s: 0.02}}
+reconstruction: {{{reconstruction}}}
+{rest}"""
+#: A fit that takes a second.
+FEW_STEPS = "steps: 20, starts: 1, padding_px: 4"
+SMALL_MOVIE = "movie: {height_px: 64}\n"
 
 
 class Workdir:
@@ -100,6 +118,39 @@ def stub_experiment(folder: Path, raw: dict[str, str], rows: list[dict[str, str]
     for name, content in raw.items():
         (folder / "data" / name).write_text(content)
     return workdir
+
+
+def recorded_experiment(folder: Path, frames: np.ndarray, reconstruction: str, rest: str = "") -> Workdir:
+    """An experiment with the real stages and one sample, ``cell``: acquisitions ``frames (t, frame, y, x)``."""
+    import tifffile
+
+    rows = [{"sample": "cell", "path": "../cell.tif", "system": "sim"}]
+    workdir = Workdir(folder, RECORDED_CONFIG.format(reconstruction=reconstruction, rest=rest), rows)
+    tifffile.imwrite(folder / "cell.tif", frames.reshape(-1, *frames.shape[-2:]), photometric="minisblack")
+    return workdir
+
+
+def small_frames(acquisitions: int) -> np.ndarray:
+    """So many small acquisitions ``(t, 9, 64, 64)``, no two of them alike."""
+    from nstm.simulate.demo import CASES
+
+    case = CASES["er_small"]
+    frames = case.make(case).frames
+    noise = np.random.default_rng(0).poisson(5.0, (acquisitions, *frames.shape[1:])) - 5
+    counts = (np.resize(frames, noise.shape).astype(np.int32) + noise).clip(0).astype(np.uint16)
+    return counts.reshape(acquisitions, -1, *counts.shape[-2:])
+
+
+def arrays(workdir: Workdir) -> dict[str, np.ndarray]:
+    """Every array of every store of the results by its path."""
+    import zarr
+
+    found = {}
+    for metadata in sorted(workdir.folder.glob("results/**/zarr.json")):
+        node = zarr.open(metadata.parent, mode="r")
+        if isinstance(node, zarr.Array):
+            found[str(metadata.parent.relative_to(workdir.folder))] = node[:]
+    return found
 
 
 def script(rule: str) -> ModuleType:

@@ -79,6 +79,14 @@ def test_no_code_of_the_package_knows_the_workflow() -> None:
         assert not re.search(r"^\s*(from|import) (workflow|snakemake)\b", path.read_text(), re.MULTILINE), path
 
 
+def test_a_config_is_checked_without_what_only_computing_needs() -> None:
+    """Every job of every rule checks the config once more, in a process of its own."""
+    code = "import sys; from nstm.pipeline.experiment import system_class; system_class('sim', ''); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "nstm.systems.sim" in loaded
+    assert not {"jax", "xarray", "dask", "zarr", "matplotlib", "scipy.optimize", "nd2"} & set(loaded)
+
+
 def test_nothing_is_unpickled_and_no_rule_has_a_shell() -> None:
     for path in [*(ROOT / "nstm").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")]:
         text = path.read_text()

@@ -43,6 +43,7 @@ def run_reconstruct(
     checkpoints: Path | None = None,
     gpus: int = 0,
     allow_cpu: bool = False,
+    attempt: int = 1,
 ) -> None:
     """Fit the acquisitions ``first`` to ``last`` and write ``jobs/{first}-{last}.zarr``.
 
@@ -59,6 +60,7 @@ def run_reconstruct(
         checkpoints: folder of the progress of all jobs: a job that was stopped goes on from there to the same arrays.
         gpus: GPUs that the job asked for.
         allow_cpu: whether the CPU will do where there is no GPU.
+        attempt: 2 and more where the job failed before: then less of the memory of a GPU is taken.
 
     Raises:
         DataError: a GPU was asked for and cannot be used.
@@ -82,7 +84,9 @@ def run_reconstruct(
                 raise Stopped(f"the job was stopped before acquisition {index} of {first} to {last}")
             kept = progress.finished(index)
             if kept is None:
-                fits = _Fits(system, stage.reconstruction, raw.isel(t=index), index, calibration, progress, stop)
+                fits = _Fits(
+                    system, stage.reconstruction, raw.isel(t=index), index, calibration, progress, stop, attempt
+                )
                 kept = _one(fits, axis.times_s[axis.of(index)], measured[axis.of(index)])
                 progress.keep(index, *kept)
             results.append(kept)
@@ -102,6 +106,7 @@ class _Fits:
     calibration: Calibration
     progress: Progress
     stop: Callable[[], bool]
+    attempt: int = 1
 
     def __call__(
         self, name: str = "", settings: Reconstruction | None = None, frames: np.ndarray | None = None, **options: Any
@@ -120,6 +125,7 @@ class _Fits:
             "progress": f"acquisition {self.index} {name}".strip(),
             "checkpoint": folder,
             "stop": self.stop,
+            "attempt": self.attempt,
             **options,
         }
         if frames is None:

@@ -60,17 +60,18 @@ def _total(program: Any) -> int:
     return int(parts - planned.alias_size_in_bytes)  # results that take the place of arguments count once
 
 
-def available_bytes(settings: Reconstruction) -> int:
+def available_bytes(settings: Reconstruction, attempt: int = 1) -> int:
     """Memory that a fit may take, bytes: ``memory_gb``, else :data:`SHARE` of the accelerator, the job or the machine.
 
-    A job has what SLURM gave it and what its control group allows.
+    A job has what SLURM gave it and what its control group allows. Where an ``attempt`` before failed, a job asks for
+    more of these, but an accelerator is no larger: the second attempt takes half of it, the third a third.
     """
     if settings.memory_gb is not None:
         return int(settings.memory_gb * 1e9)
     device = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    if device is None:
-        device = min([_machine_bytes(), *_job_bytes(), *_group_bytes()])
-    return int(SHARE * device)
+    if device is not None:
+        return int(SHARE * device / attempt)
+    return int(SHARE * min([_machine_bytes(), *_job_bytes(), *_group_bytes()]))
 
 
 def _machine_bytes() -> int:

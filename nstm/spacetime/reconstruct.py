@@ -61,6 +61,7 @@ def reconstruct(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
     stop: Callable[[], bool] | None = None,
+    attempt: int = 1,
 ) -> Fit | Tiles:
     """Fit scene and motion to the frames of one acquisition.
 
@@ -81,6 +82,7 @@ def reconstruct(
             repeat the starts that were finished.
         checkpoint_seconds: least time from one checkpoint to the next.
         stop: asked after every dispatch; where it says True the progress is written and the fit ends.
+        attempt: 2 and more where it failed before; see :func:`nstm.spacetime.memory.available_bytes`.
 
     Raises:
         Stopped: ``stop`` said so.
@@ -112,7 +114,7 @@ def reconstruct(
         weights[held_out] = 0
     recording = _Recording(system, dict(calibration), measured, counts.shape[-3:], times, pixel, scale)
     begin = time.perf_counter()
-    tiles, settings = recording.tiles(settings, move)
+    tiles, settings = recording.tiles(settings, move, attempt)
     planning = time.perf_counter() - begin
     label = progress if isinstance(progress, str) else ("fit" if progress else None)
     fits = []
@@ -165,9 +167,9 @@ class _Recording:
             frame_shape=(self.frame_shape[0], rows, columns),
         )
 
-    def tiles(self, settings: Reconstruction, move: bool) -> tuple[Tiling, Reconstruction]:
+    def tiles(self, settings: Reconstruction, move: bool, attempt: int) -> tuple[Tiling, Reconstruction]:
         """Tiles that suit the memory, and the settings to fit them with."""
-        field, available = self.frame_shape[1:], available_bytes(settings)
+        field, available = self.frame_shape[1:], available_bytes(settings, attempt)
 
         def need(shape: tuple[int, int], settings: Reconstruction) -> int:
             part = self if shape == field else self.part((0, 0), shape)

@@ -8,7 +8,7 @@ from scipy import ndimage
 #: Window over which a displacement that is known nearby is continued to where it is not, pixels of the result.
 _NEAR_PX = 6.0
 #: Repetitions of the search for what stands at a place at the time between.
-_ROUNDS = 3
+_ROUNDS = 2
 
 
 def between(before: np.ndarray, after: np.ndarray, displacement_px: np.ndarray, share: float) -> np.ndarray:
@@ -31,10 +31,11 @@ def between(before: np.ndarray, after: np.ndarray, displacement_px: np.ndarray, 
     moved = continued(displacement_px)
     axes = np.indices(after.shape, dtype=np.float32)
     moving = axes[-len(moved) :]
-    place_after: np.ndarray = moving
+    step = moved
     for _ in range(_ROUNDS):
-        place_after = moving + (1 - share) * _at(moved, axes, place_after)
-    place_before = place_after - _at(moved, axes, place_after)
+        step = _at(moved, axes, moving + (1 - share) * step)
+    place_after = moving + (1 - share) * step
+    place_before = place_after - step
     first, second = _sampled(before, axes, place_before), _sampled(after, axes, place_after)
     return np.asarray((1 - share) * first + share * second, dtype=np.float32)
 

@@ -6,26 +6,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tifffile
 
-from nstm.simulate.demo import CASES
-from tests.experiments import ROOT, Workdir
+from tests.experiments import FEW_STEPS, ROOT, SMALL_MOVIE, Workdir, recorded_experiment, small_frames
 from tests.slurm.cluster import Cluster
-
-CONFIG = """\
-samples: samples.tsv
-systems:
-  sim:
-    kind: sim
-    optics: {{na: 1.4, index: 1.518, emission_wavelength_um: 0.515, excitation_wavelength_um: 0.488, pixel_um: 0.065}}
-    camera: {{offset: 100}}
-    frames: {{order: t angle phase, exposure_s: 0.02}}
-reconstruction: {{acquisitions_per_job: {per_job}, steps: 20, starts: 1, padding_px: 4}}
-movie: {{height_px: 64}}
-allow_cpu: true # the GPUs of the tests' node are no GPUs
-"""
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +25,9 @@ def cluster():
 
 def experiment(folder: Path, acquisitions: int, per_job: int) -> Workdir:
     """A working directory with one sample of so many small acquisitions, no two of them alike."""
-    case = CASES["er_small"]
-    frames = case.make(case).frames
-    noise = np.random.default_rng(0).poisson(5.0, (acquisitions, *frames.shape[1:])) - 5
-    planes = np.resize(frames, noise.shape).astype(np.int32) + noise
-    rows = [{"sample": "cell", "path": "../cell.tif", "system": "sim"}]
-    work = Workdir(folder, CONFIG.format(per_job=per_job), rows)
-    tifffile.imwrite(
-        folder / "cell.tif",
-        planes.clip(0).astype(np.uint16).reshape(-1, *planes.shape[-2:]),
-        photometric="minisblack",
-    )
+    reconstruction = f"{FEW_STEPS}, acquisitions_per_job: {per_job}"
+    # the GPUs of the tests' node are no GPUs
+    work = recorded_experiment(folder, small_frames(acquisitions), reconstruction, "allow_cpu: true\n" + SMALL_MOVIE)
     # the links of the repository: the workflow is found in the working directory, the profile by its name
     for name in ("workflow", "profiles", "environment.yml"):
         (folder / name).symlink_to(ROOT / name)

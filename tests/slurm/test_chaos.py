@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 
-from tests.experiments import Workdir
+from tests.experiments import Workdir, arrays
 from tests.slurm.cluster import Cluster, missing
 from tests.slurm.conftest import experiment, submit
 
@@ -114,16 +113,6 @@ def wait_until(ready, seconds):
     end = time.monotonic() + seconds
     while not ready() and time.monotonic() < end:
         time.sleep(0.5)
-
-
-def arrays(work: Workdir) -> dict[str, np.ndarray]:
-    """Every array of every store of the results by its path."""
-    found = {}
-    for metadata in sorted(work.folder.glob("results/**/zarr.json")):
-        node = zarr.open(metadata.parent, mode="r")
-        if isinstance(node, zarr.Array):
-            found[str(metadata.parent.relative_to(work.folder))] = node[:]
-    return found
 
 
 def test_forty_acquisitions_in_eight_jobs_come_out_the_same(cluster: Cluster, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.monitoring
 import numpy as np
@@ -85,3 +86,11 @@ def test_a_control_group_limits_what_there_is(monkeypatch, tmp_path, text, expec
     monkeypatch.setattr(memory, "_machine_bytes", lambda: int(64e9))
     monkeypatch.setattr(memory, "_GROUP_LIMITS", (str(tmp_path / "memory.max"),))
     assert memory.available_bytes(Reconstruction()) == int(memory.SHARE * expected)
+
+
+def test_a_second_attempt_takes_less_of_an_accelerator_only(monkeypatch):
+    monkeypatch.setattr(memory, "_machine_bytes", lambda: int(64e9))
+    assert memory.available_bytes(Reconstruction(), 2) == memory.available_bytes(Reconstruction())
+    gpu = SimpleNamespace(memory_stats=lambda: {"bytes_limit": int(40e9)})
+    monkeypatch.setattr(memory.jax, "local_devices", lambda: [gpu])
+    assert memory.available_bytes(Reconstruction(), 2) == int(memory.SHARE * 20e9)

@@ -24,6 +24,7 @@ rule reconstruct:
         mem_mb=growing(4000),
         runtime=growing(240),
         gpu=0,  # a profile raises it (set-resources)
+        attempt=growing(1),
     params:
         settings=lambda wildcards: EXPERIMENT.stage_params(
             wildcards.sample, "reconstruct", int(wildcards.first), int(wildcards.last)

@@ -36,4 +36,5 @@ if __name__ == "__main__":
             checkpoints=Path(".checkpoints"),
             gpus=int(snakemake.resources.get("gpu", 0) or "gpu" in snakemake.resources.get("gres", "")),
             allow_cpu=snakemake.config.get("allow_cpu", False),
+            attempt=int(snakemake.resources.attempt),
         )
