@@ -171,7 +171,7 @@ def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
     record |= {
         "status": fits.calibration["status"],
         "cpu_seconds": time.process_time() - begin,
-        **record_of(fit, fits.system.cutoff(fits.calibration), fits.system.settings.frames.exposure_s),
+        **record_of(fit, fits.system.cutoff(fits.calibration), fits.system.smeared_s),
         "static_residual_noise_units": None,
         "held_out": [],
         "seeds": None,

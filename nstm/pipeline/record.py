@@ -23,7 +23,7 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
     Args:
         fit: of all frames.
         cutoff: highest lateral frequency that the instrument transfers, cycles/um.
-        exposure_s: of one frame; ``None``: not known.
+        exposure_s: time over which motion is smeared; ``None``: not known.
     """
     limit_px = 0.5 / cutoff / fit.pixel_um
     passband = fit.system.passband()
@@ -93,8 +93,10 @@ def spread_of(scenes: np.ndarray, motions: np.ndarray, noise: float) -> dict[str
 
 def _motion(fit: Fit | Tiles, regions: list[dict[str, Any]], exposure_s: float | None) -> dict[str, Any]:
     """Displacements in camera pixels where they are determined; puts the largest step in each of the ``regions``."""
-    times = fit.measured_s
+    times = fit.seen_s.mean(axis=1)
     order = np.argsort(times)
+    # the planes of a volume count together: a displacement for each of them would cost more than it tells
+    looks = np.unique(fit.seen_s) if fit.frame_shape[0] == 1 else times[order]
     found: dict[str, Any] = {
         "total_rms": None, "total_max": None, "per_interval_max": None,
         "per_interval_95": [], "per_interval_99": [], "per_exposure_95": None,
@@ -102,13 +104,15 @@ def _motion(fit: Fit | Tiles, regions: list[dict[str, Any]], exposure_s: float |
     if len(times) < 2 or times[order[0]] == times[order[-1]]:
         return found
     steps = np.linalg.norm(fit.motion(times[order])[1:], axis=1) / fit.pixel_um
-    total = np.linalg.norm(fit.motion(times[order[[0, -1]]])[1], axis=0) / fit.pixel_um
+    total = np.linalg.norm(fit.motion(looks[[0, -1]])[1], axis=0) / fit.pixel_um
     for region in regions:
         region |= _step_within(region, steps, order, fit)
     if not np.isfinite(total).any():
         return found
+    if len(looks) != len(times):  # measurements that see the scene at several times, or several at one time
+        steps = np.linalg.norm(fit.motion(looks)[1:], axis=1) / fit.pixel_um
     p95, p99 = (np.nanpercentile(steps, q, axis=(1, 2, 3)) for q in (95, 99))
-    waits = np.diff(times[order])
+    waits = np.diff(looks)
     found |= {
         "total_rms": float(np.sqrt(np.nanmean(total**2))),
         "total_max": float(np.nanpercentile(total, 99)),

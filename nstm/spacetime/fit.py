@@ -79,7 +79,7 @@ def _advance(
         # the calibration is refined only once the scene is sharp enough to tell a wrong one from a blurred one
         rates = {**schedule, "illumination": schedule["illumination"] * jnp.clip(2 * alpha - 1, 0, 1)}
         updates = {k: jax.tree.map(lambda u, r=rates[k]: -decay * r * u, updates[k]) for k in updates}
-        row = by_frame if which is None else -jnp.ones(history.shape[1:]).at[which].set(by_frame)
+        row = by_frame if which is None else jnp.full(history.shape[1:], -1.0).at[which].set(by_frame)
         return optax.apply_updates(parameters, updates), moments, history.at[i].set(row)
 
     history = jnp.zeros((CHUNK, len(objective.data)), jnp.float32)

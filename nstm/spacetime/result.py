@@ -68,9 +68,9 @@ class Fit:
         return self.pixel_um / self.system.grid_ratio
 
     @property
-    def measured_s(self) -> np.ndarray:
-        """Mean time of each measurement, ``(m,)``, s, on the clock of the frames."""
-        return self._scene_times(self.renderer).mean(axis=1)
+    def seen_s(self) -> np.ndarray:
+        """Times at which each measurement sees the scene, ``(m, k)``, s, on the clock of the frames."""
+        return self._scene_times(self.renderer)
 
     @property
     def snapshots(self) -> dict[int, np.ndarray]:

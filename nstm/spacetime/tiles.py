@@ -150,9 +150,9 @@ class Tiles:
         return self.fits[0].times_s
 
     @property
-    def measured_s(self) -> np.ndarray:
-        """Mean time of each measurement, ``(m,)``, s."""
-        return self.fits[0].measured_s
+    def seen_s(self) -> np.ndarray:
+        """See :attr:`Fit.seen_s`."""
+        return self.fits[0].seen_s
 
     @property
     def scale(self) -> float:

@@ -152,6 +152,11 @@ class ImagingSystem(abc.ABC):
         return ("na", "emission_wavelength_um")
 
     @property
+    def smeared_s(self) -> float | None:
+        """Time over which motion is smeared, not resolved, s; default: the exposure of a frame; ``None``: unknown."""
+        return self.settings.frames.exposure_s
+
+    @property
     def grid_ratio(self) -> float:
         """Pixels of the result per camera pixel along y and x; default: those of the camera."""
         return 1.0

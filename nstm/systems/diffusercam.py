@@ -91,6 +91,7 @@ class DiffuserCam(ImagingSystem):
         "padding_px": 0,  # the scene ends within the field
         "frames_at_once": 1,  # a block of rows in memory
         "output_times": 20,
+        "steps": 800,
         "multigrid": {"scene_coarsest": 0.1, "motion_rate": 2e-3, "motion_time_nodes": 8},
         "networks": {"motion_rate": 5e-5, "scene_nonnegativity": 1e-6},
     }
@@ -117,6 +118,11 @@ class DiffuserCam(ImagingSystem):
     def needed_optics(self) -> tuple[str, ...]:
         """None: the point spread function is measured."""
         return ()
+
+    @property
+    def smeared_s(self) -> float:
+        """A layer: what moves during the exposure of a row is in the model."""
+        return self._layer_s()
 
     def of(self, acquisitions: xr.Dataset) -> Self:
         """See :meth:`ImagingSystem.of`."""
