@@ -13,7 +13,7 @@ REAL_DATA := ../shared/data/sim
 CONFIG_HOME := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak real bench profiles lint format docs site clean install
+.PHONY: help demo test soak real bench pictures profiles lint format docs site clean install
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -81,6 +81,10 @@ real: $(STAMP) ## published real recordings, results in real/results
 bench: $(STAMP) ## measured runs (benchmarks/*.py)
 	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "there are no benchmarks yet"; exit 1; }
 	@for run in $(filter-out %/robustness.py,$(wildcard benchmarks/*.py)); do echo "== $$run"; $(BIN)/python $$run || exit 1; done
+
+pictures: demo ## pictures of all movies, figures and the page, to be looked at, in pictures/
+	@.ci/browser-packages || true
+	@$(BIN)/python -m tests.pictures results pictures
 
 profiles: ## let `snakemake --profile slurm` (and nstm-local) be found from every folder
 	@mkdir -p "$(CONFIG_HOME)"

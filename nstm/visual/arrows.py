@@ -113,4 +113,4 @@ def draw_wheel(picture: Image.Image, text_px: int) -> None:
     image = Image.fromarray(wheel)
     picture.paste(image, corner, image.getchannel("A"))
     middle = (corner[0] + size / 2, corner[1] + size / 2)
-    draw_text(picture, middle, "moves", max(8, round(text_px * 0.62)), (230, 230, 230), anchor="mm")
+    draw_text(picture, middle, "direction", max(8, round(text_px * 0.5)), (230, 230, 230), anchor="mm")

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from nstm.visual import tables
 from nstm.visual.tables import listing, mapping, number
 from nstm.visual.text import time_labels
+
+#: Number of the page's colour of a method, as in the figures; others take those that are left.
+_TONES = {"nstm": 1, "conventional": 2, "static": 4, "widefield": 5}
+_LEFT = (3, 6)
+
+
+def _tone(name: str, names: Iterable[str]) -> int:
+    others = [other for other in names if other not in _TONES]
+    return _TONES[name] if name in _TONES else _LEFT[others.index(name) % len(_LEFT)]
 
 
 def chart(metrics: Any, width: int = 640, height: int = 220) -> dict[str, Any] | None:
@@ -41,7 +51,8 @@ def chart(metrics: Any, width: int = 640, height: int = 220) -> dict[str, Any] |
                 runs[-1].append(place(t, v))
         points = [p for run in runs for p in run]
         paths = [" ".join(f"{x},{y}" for x, y in run) for run in runs if len(run) > 1]
-        drawn.append({"name": tables.method_name(name), "paths": paths, "points": points if len(points) <= 120 else []})
+        shown = points if len(points) <= 120 else []
+        drawn.append({"name": tables.method_name(name), "tone": _tone(name, lines), "paths": paths, "points": shown})
     count = round((high - low) / step) if math.isfinite(step) else 1
     ticks = [low + (high - low) * i / count for i in range(count + 1)]
     stamps = time_labels([min(known), max(known)])

@@ -42,14 +42,13 @@ def movie_frames(panels: list[Panel], layout: Layout, settings: Movie, *, time_n
     """
     per_time = frames_per_time(panels, settings.frames_per_time)
     shown = moments(shared_times(panels), per_time)
-    stamps = time_labels([moment.time_s for moment in shown])
+    stamps = stamps_of(panels, settings, time_note)
     painters = [Painter(panel, layout, settings) for panel in panels]
     note = display_note(panels, settings)
     footnotes = [painter.footnote for painter in painters]
     for moment, stamp in zip(shown, stamps, strict=True):
         pictures = [painter.picture(moment) for painter in painters]
         at = moment.index if moment.measured else moment.index - 1
-        place = place_in_series(panels, at) if moment.measured else "between two times"
         block = block_of(panels, at)
         marks = [moment.measured and painter.has_result(at) for painter in painters]
         yield np.asarray(
@@ -58,12 +57,23 @@ def movie_frames(panels: list[Panel], layout: Layout, settings: Movie, *, time_n
                 pictures,
                 [panel.name for panel in panels],
                 footnotes,
-                " · ".join(part for part in (stamp + time_note, place) if part),
+                stamp,
                 note,
                 measured=marks if per_time > 1 else None,
                 block=None if block is None else (block[1], block[2]),
             )
         )
+
+
+def stamps_of(panels: Sequence[Panel], settings: Movie, time_note: str = "") -> list[str]:
+    """What stands at the lower left of every frame of a movie: the time, and its place in the series."""
+    shown = moments(shared_times(panels), frames_per_time(panels, settings.frames_per_time))
+    places = [place_in_series(panels, m.index) if m.measured else "between two times" for m in shown]
+    stamps = time_labels([moment.time_s for moment in shown])
+    return [
+        " · ".join(part for part in (stamp + time_note, place) if part)
+        for stamp, place in zip(stamps, places, strict=True)
+    ]
 
 
 class Painter:

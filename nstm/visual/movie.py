@@ -10,7 +10,7 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.io.store import replace_whole
 from nstm.settings import Movie
-from nstm.visual.frames import movie_frames
+from nstm.visual.frames import display_note, movie_frames, stamps_of
 from nstm.visual.panels import Layout, arrange, meaning
 from nstm.visual.series import Panel, field_aspect, frames_per_time, moments, shared_times
 
@@ -48,7 +48,7 @@ def movie(
         DataError: no panel or no time, panels with different times, or the file is not what was written.
     """
     times = shared_times(panels)
-    layout = layout_of(panels, settings, columns)
+    layout = layout_of(panels, settings, columns, time_note)
     per_time = frames_per_time(panels, settings.frames_per_time)
     with replace_whole(out) as temporary:
         writer = imageio_ffmpeg.write_frames(
@@ -73,10 +73,13 @@ def movie(
     return layout
 
 
-def layout_of(panels: list[Panel], settings: Movie, columns: int | None = None) -> Layout:
-    """Where the panels stand, with room for footnotes where there are any."""
+def layout_of(panels: list[Panel], settings: Movie, columns: int | None = None, time_note: str = "") -> Layout:
+    """Where the panels stand, with room for footnotes where there are any, and for the note at the bottom."""
     footnotes = any(panel.footnote or panel.arrows or meaning(panel.images, (0, 1)) for panel in panels)
-    return arrange(len(panels), field_aspect(panels), settings.height_px, footnotes=footnotes, columns=columns)
+    left = max(stamps_of(panels, settings, time_note), key=len)
+    foot = left, display_note(panels, settings)
+    aspect = field_aspect(panels)
+    return arrange(len(panels), aspect, settings.height_px, footnotes=footnotes, foot=foot, columns=columns)
 
 
 def check_movie(path: Path, frames: int, size: tuple[int, int]) -> None:

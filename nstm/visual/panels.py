@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -161,6 +161,7 @@ class Layout:
     footnotes: bool
     gap: int
     foot: int
+    note_lines: int = 0  # lines below the time stamp for a note that has no room beside it
 
     @property
     def head(self) -> int:
@@ -192,6 +193,7 @@ def arrange(
     height_px: int,
     *,
     footnotes: bool = False,
+    foot: tuple[str, str] = ("", ""),
     columns: int | None = None,
     limit: tuple[int, int] = (3840, 2160),
 ) -> Layout:
@@ -202,6 +204,7 @@ def arrange(
         aspect: width / height of the field.
         height_px: wished height of one panel; smaller where the whole would pass the limit.
         footnotes: keep a strip below the panels for a footnote.
+        foot: the longest left and right text of the line at the bottom; the right one goes below where it is too long.
         columns: panels in a row; default: as many as fill a screen best.
         limit: largest movie (4K: beyond it browsers stop decoding in hardware).
     """
@@ -216,11 +219,24 @@ def arrange(
         size = max(2, round(height * aspect)), max(2, round(height))
         # readable when a 1080 line screen shows the whole movie: 2.2 % of the height of one row, at least
         text = max(11, round(min(height * 0.042, size[0] * 0.045)), round(rows * height * 0.018))
-        layout = Layout(columns, rows, size, text, footnotes, max(4, round(text * 0.4)), round(text * 2.0))
+        layout = _with_note(
+            Layout(columns, rows, size, text, footnotes, max(4, round(text * 0.4)), round(text * 2.0)), *foot
+        )
         excess = max(layout.size[0] / limit[0], layout.size[1] / limit[1])
         if excess <= 1 or height <= 32:
             return layout
         height /= max(excess, 1.01)
+
+
+def _with_note(layout: Layout, left: str, right: str) -> Layout:
+    """The layout with lines below the time stamp where the note does not fit beside it."""
+    px, width = layout.text_px, layout.size[0]
+    face = font(max(9, round(px * 0.78)))
+    beside = width - 3 * layout.gap - font(px).getlength(left) - 5 * px  # with the squares of a few blocks
+    if face.getlength(right) <= beside:
+        return layout
+    words = len(wrapped(right, face, width - 2 * layout.gap, 6))
+    return replace(layout, note_lines=words, foot=layout.foot + round(words * 1.3 * face.size + 0.2 * px))
 
 
 def draw_frame(
@@ -259,10 +275,15 @@ def draw_frame(
         step = layout.note / 2.2
         for k, line in enumerate(wrapped(note, font(small), width, 2)):
             draw_text(canvas, (x, y + layout.picture[1] + step * (k + 0.6)), line, small, FAINT)
-    middle = layout.size[1] - layout.foot / 2
+    middle = layout.size[1] - layout.foot + layout.text_px
     start = layout.gap + (0 if block is None else _draw_block(canvas, (layout.gap, middle), px, *block))
     left = fitted(foot_left, font(px), layout.size[0] - layout.gap - start)
     draw_text(canvas, (start, middle), left, px, TEXT)
+    if layout.note_lines:
+        lines = wrapped(foot_right, font(small), layout.size[0] - 2 * layout.gap, layout.note_lines)
+        for k, line in enumerate(lines):
+            draw_text(canvas, (layout.gap, middle + px + small * (1.3 * k + 0.4)), line, small, FAINT)
+        return canvas
     room = layout.size[0] - start - 2 * layout.gap - font(px).getlength(left) - px
     right = fitted(foot_right, font(small), room) if room > 4 * px else ""
     draw_text(canvas, (layout.size[0] - layout.gap, middle), right, small, FAINT, anchor="rm")

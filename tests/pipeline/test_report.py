@@ -289,6 +289,25 @@ def test_pictures_and_movies_are_bounded(tmp_path):
     assert len(text) < 400_000
 
 
+def test_fifty_samples_full_of_pictures_fit_into_forty_megabytes(tmp_path):
+    """What one sample adds when all that it embeds is as large as may be."""
+    folder = full(tmp_path / "good")
+    noise = np.random.default_rng(0).integers(0, 255, (400, 500, 3), dtype=np.uint8)
+    (folder / "figures").mkdir()
+    names = [f"f{i}.png" for i in range(9)]
+    for path in [folder / "still.png", folder / "quality.png", *(folder / "figures" / n for n in names)]:
+        Image.fromarray(noise).save(path)
+    listed = [{"file": name, "title": "t", "caption": "c"} for name in names]
+    (folder / "figures" / "figures.json").write_text(json.dumps({"figures": listed}))
+    with (folder / "movie.mp4").open("ab") as file:
+        file.truncate(MOVIE_BYTES)
+    one, page = report(tmp_path, [row("good")])
+    empty, _ = report(tmp_path, [row("never")])
+    assert sum(t == "img" for t, _ in page.tags) == 11
+    assert next(a for t, a in page.tags if t == "video")["src"].startswith("data:")
+    assert 50 * (len(one) - len(empty)) < 40_000_000
+
+
 def test_links_have_no_scheme_of_their_own(tmp_path):
     (tmp_path / "javascript:alert(1)").mkdir()
     assert relative_link(tmp_path / "javascript:alert(1)" / 'a"#?.mp4', tmp_path).startswith("./javascript%3A")
