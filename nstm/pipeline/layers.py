@@ -163,7 +163,7 @@ def _vectors(motion: xr.DataArray, steps: np.ndarray) -> LayerData:
     data[:, 0] -= (drawn - 1) * data[:, 1]
     data[:, 1] *= drawn
     keywords = {
-        **_of_store("motion since the time before" + (f", drawn {drawn} times as long" if drawn > 1 else ""), motion),
+        **_of_store("motion" + (f", drawn {drawn} x" if drawn > 1 else ""), motion),
         "features": {"length_um": np.linalg.norm(um, axis=1), "direction_deg": np.degrees(np.arctan2(*um[:, -2:].T))},
         "edge_color": np.concatenate([direction_colours(um[:, -2:]), np.ones((len(um), 1))], axis=1),
         "edge_width": max(shape[-2:]) / 500,

@@ -65,7 +65,7 @@ def test_layers_of_a_sample_from_bottom_to_top(sample):
         ("image", "widefield"),
         ("image", "conventional, moving window"),
         ("image", "NSTM"),
-        ("vectors", "motion since the time before"),
+        ("vectors", "motion"),
         ("tracks", "tracks"),
     ]
     assert [keywords["visible"] for _, keywords, kind in layers if kind == "image"] == [False, False, False, True]
@@ -111,7 +111,7 @@ def test_small_displacements_are_drawn_larger_and_still_end_at_the_structure(tmp
     small = (0.03, -0.02)
     write(tmp_path, "motion", displacement(step=small), channels=["displacement_y_um", "displacement_x_um"])
     (arrows, keywords, _), (tracks, _, _) = view_layers(tmp_path)
-    assert keywords["name"] == "motion since the time before, drawn 50 times as long"
+    assert keywords["name"] == "motion, drawn 50 x"
     np.testing.assert_allclose(arrows[:, 1, 2:], [50 * np.array(small)] * len(arrows), rtol=1e-5)
     ends = arrows[:, 0, 2:] + arrows[:, 1, 2:]
     np.testing.assert_allclose(ends, np.rint(ends), atol=1e-4)
