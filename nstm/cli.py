@@ -161,6 +161,20 @@ def otf(
 
 @app.command()
 @plain_errors
+def train_blind(
+    out: Annotated[Path, typer.Argument(help="weights to write, NAME.safetensors")],
+    images: Annotated[Path | None, typer.Option(help="folder with a folder of images per structure")] = None,
+    options: Annotated[str | None, typer.Option("--set", help="key=value,... such as epochs=50,width=11")] = None,
+) -> None:
+    """Train UBSIM, the learned iterations of blind SIM, on images or (without) on simulated structures."""
+    from nstm.pipeline.train_blind import run_training, settings_of
+
+    run_training(settings_of(options), images, out, lambda line: typer.echo(line, err=True))
+    typer.echo(str(out))
+
+
+@app.command()
+@plain_errors
 def export(
     store: Annotated[Path, typer.Argument(help="raw or time-lapse store, e.g. results/SAMPLE/timelapse/nstm.ome.zarr")],
     out: Annotated[Path, typer.Argument(help="TIFF to write")],

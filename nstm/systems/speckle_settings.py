@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nstm.settings import FrameSettings, Optics, Section, SystemSettings
 
@@ -104,3 +104,15 @@ class SpeckleSettings(SystemSettings):
     window: RollingWindow = RollingWindow()
     solver: BlindSolver = BlindSolver()
     frames: SpeckleFrames = SpeckleFrames()
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> SpeckleSettings:
+        if self.window.frames is not None and self.window.frames > self.illumination.patterns:
+            raise ValueError(
+                f"window.frames = {self.window.frames} must not exceed illumination.patterns = "
+                f"{self.illumination.patterns}, the frames of an acquisition"
+            )
+        names = self.solver.methods
+        if len(set(names)) < len(names):
+            raise ValueError(f"solver.methods = {names}: each solver at most once")
+        return self

@@ -1,0 +1,158 @@
+"""Command ``nstm train-blind``: train UBSIM on images of structures, or on simulated ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from nstm.acquisition import DataError
+from nstm.io.jsonfile import write_json
+from nstm.settings import Section
+from nstm.simulate.blind_images import Sources, sources
+from nstm.simulate.speckle import SpeckleMicroscope, transfer_on
+from nstm.visual.figures import save_png
+
+
+class Training(Section):
+    """One training of UBSIM; lengths in units of the wavelength are those of equal light and detection."""
+
+    mode: Annotated[Literal["stacked", "per_frame"], Field(description="what the network sees at once")] = "stacked"
+    frames: Annotated[int, Field(ge=3, le=200, description="frames of a stack")] = 20
+    width: Annotated[int, Field(ge=1, le=64, description="channels of the network's finest level")] = 32
+    blocks: Annotated[int, Field(ge=1, le=50, description="learned iterations")] = 6
+    side_px: Annotated[int, Field(ge=16, multiple_of=4, description="side of a crop")] = 64
+    stacks: Annotated[int, Field(ge=1, description="stacks of an epoch")] = 256
+    validation_stacks: Annotated[int, Field(ge=1, description="stacks of the validation")] = 32
+    batch: Annotated[int, Field(ge=1, description="stacks of a step")] = 4
+    epochs: Annotated[int, Field(ge=1, description="passes")] = 200
+    rate: Annotated[float, Field(gt=0, description="of Adam at the start")] = 1e-3
+    patience: Annotated[int, Field(ge=1, description="epochs without progress before the rate falls")] = 10
+    every_block: Annotated[bool, Field(description="all blocks count in the loss, later ones more")] = True
+    seed: Annotated[int, Field(ge=0, description="of network, crops, light and noise")] = 0
+    wavelength_um: Annotated[float, Field(gt=0, description="of light and emission")] = 0.52
+    na: Annotated[float, Field(gt=0, description="of illumination and objective")] = 1.0
+
+    @property
+    def pitch_um(self) -> float:
+        """Pixel of the reconstruction, the largest without aliases."""
+        return self.wavelength_um / (8 * self.na)
+
+    @property
+    def microscope(self) -> SpeckleMicroscope:
+        """Optics of the stacks; light and noise are drawn for each."""
+        return SpeckleMicroscope(
+            na=self.na,
+            illumination_na=self.na,
+            emission_wavelength_um=self.wavelength_um,
+            excitation_wavelength_um=self.wavelength_um,
+            patterns=self.frames,
+        )
+
+
+def run_training(
+    settings: Training, images: Path | None, out: Path, progress: Callable[[str], None] | None = None
+) -> None:
+    """Train a network and write its weights, its history (JSON) and the curve of its loss (PNG) beside them.
+
+    A training that was stopped goes on from ``OUT.state.npz``, which is removed in the end.
+
+    Raises:
+        DataError: the images cannot be used, or the state is that of another training.
+    """
+    from nstm.blindsim.training import Plan, train
+    from nstm.blindsim.unet import parameters
+    from nstm.blindsim.unrolled import Unrolled
+    from nstm.blindsim.weights import save_weights
+
+    if out.suffix != ".safetensors":
+        raise DataError(f"{out}: the weights are written as NAME.safetensors")
+    s, state = settings, out.with_suffix(".state.npz")
+    training, validation = (sources(images, part, s.pitch_um) for part in ("training", "validation"))
+    begin = Unrolled.new(s.mode, s.frames, s.width, blocks=s.blocks, seed=s.seed)
+    plan = Plan(epochs=s.epochs, rate=s.rate, patience=s.patience, every_block=s.every_block)
+    found, history = train(
+        begin,
+        transfer_on((s.side_px, s.side_px), s.microscope, s.pitch_um),
+        lambda epoch: batches(training, s, s.stacks, [s.seed, 1, epoch]),
+        list(batches(validation, s, s.validation_stacks, [s.seed, 2])),
+        plan,
+        checkpoint=state,
+        progress=progress,
+    )
+    card: dict[str, Any] = {
+        "settings": s.model_dump(),
+        "images": {name: len(of) for name, of in training.images.items()},
+        "simulated_images": images is None,
+        "parameters": parameters(found.network),  # type: ignore[arg-type]
+        "validation_loss": min(history.validation),
+        "epochs": len(history.validation),
+        "seconds": sum(history.seconds),
+        "command": f"nstm train-blind {out.name}" + (f" --images {images}" if images else ""),
+    }
+    save_weights(out, found, s.width, card)
+    write_json(out.with_suffix(".json"), {**card, "history": asdict(history)})
+    save_png(loss_figure(history.training, history.validation, history.rate), out.with_suffix(".png"))
+    state.unlink(missing_ok=True)
+
+
+def batches(images: Sources, settings: Training, number: int, seed: list[int]) -> Iterator[np.ndarray]:
+    """Stacks ``(batch, L, y, x)`` in the units of the iterations; the last batch is dropped where it is not whole."""
+    from nstm.blindsim.reconstruct import ordered
+
+    flat = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    batch: list[np.ndarray] = []
+    for _, stack in images.stacks(settings.microscope, settings.side_px, number, flat):
+        order, unit = ordered(stack.frames, np.ones(len(stack.frames), bool))
+        # frames are exchangeable but the network does not know: only the brightest has its place
+        shuffled = np.r_[np.random.default_rng([flat, len(batch)]).permutation(order[:-1]), order[-1]]
+        batch.append(stack.frames[shuffled] / np.float32(unit))
+        if len(batch) == settings.batch:
+            yield np.stack(batch).astype(np.float32)
+            batch = []
+
+
+def loss_figure(training: list[float], validation: list[float], rate: list[float]) -> Figure:
+    """Loss by epoch, and where the rate fell."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    epochs = np.arange(1, len(training) + 1)
+    axes.semilogy(epochs, training, label="training")
+    axes.semilogy(epochs, validation, label="validation")
+    for epoch in np.flatnonzero(np.diff(rate) < 0) + 2:
+        axes.axvline(float(epoch), color="0.7", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="epoch", ylabel="cost per pixel and frame", title="Dotted: the rate fell")
+    axes.legend(frameon=False)
+    return figure
+
+
+def settings_of(text: str | None) -> Training:
+    """Settings from ``key=value`` pairs separated by commas.
+
+    Raises:
+        DataError: a key that there is none of, or a value that is not allowed.
+    """
+    from pydantic import ValidationError
+
+    given = dict(pair.partition("=")[::2] for pair in (text or "").split(",") if pair.strip())
+    values = {key.strip(): json.loads(v) if _is_json(v) else v.strip() for key, v in given.items()}
+    try:
+        return Training.model_validate(values)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        allowed = ", ".join(Training.model_fields)
+        raise DataError(f"the training cannot be set so: {lines}; allowed keys: {allowed}") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True

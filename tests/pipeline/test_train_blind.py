@@ -1,0 +1,88 @@
+"""Training of UBSIM by its command: a few steps, what is written, images split by source."""
+
+import json
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from nstm.acquisition import DataError
+from nstm.blindsim.weights import load_weights
+from nstm.pipeline.train_blind import Training, batches, run_training, settings_of
+from nstm.simulate.blind_images import SPLIT, sources, split
+
+SMALL = "frames=4,width=2,blocks=2,side_px=16,stacks=4,validation_stacks=2,batch=2,epochs=2,patience=1"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Two structures of ten images, each image of one grey value per source."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for structure in ("dots", "lines"):
+        (folder / structure).mkdir()
+        for number in range(10):
+            image = (255 * rng.random((32, 32)) ** 3).astype(np.uint8)
+            iio.imwrite(folder / structure / f"{number}.png", image)
+    return folder
+
+
+def test_parts_share_no_image(images):
+    files = sorted((images / "dots").iterdir())
+    parts = {part: split(files, part, "dots") for part in SPLIT}
+    assert {part: len(of) for part, of in parts.items()} == {"training": 7, "validation": 1, "test": 2}
+    assert sorted(p for of in parts.values() for p in of) == files
+    assert {len(split(list(map(str, range(40))), part, "x")) for part in SPLIT} == set(SPLIT.values())
+    with pytest.raises(DataError, match="2 images cannot be split"):
+        split(files[:2], "test", "dots")
+
+
+def test_crops_mix_the_structures_evenly_and_come_again(images):
+    found = sources(images, "training", 0.065)
+    assert {name: len(of) for name, of in found.images.items()} == {"dots": 7, "lines": 7}
+    once, again = (list(found.crops(16, 6, seed=3)) for _ in range(2))
+    for a, b in zip(once, again, strict=True):
+        assert a.shape == (16, 16)
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(DataError, match="smaller than a crop"):
+        next(found.crops(64, 1, seed=0))
+    with pytest.raises(DataError, match="no folder of images"):
+        sources(images / "dots", "test", 0.065)
+
+
+def test_simulated_structures_differ_from_part_to_part():
+    training, test = (sources(None, part, 0.065).images for part in ("validation", "test"))
+    assert set(training) == {"network", "filaments"}
+    assert not any(np.array_equal(a, b) for a in training["network"] for b in test["network"])
+
+
+def test_batches_are_in_the_units_of_the_iterations(images):
+    settings = settings_of(SMALL)
+    found = list(batches(sources(images, "training", settings.pitch_um), settings, 5, [0]))
+    assert [b.shape for b in found] == [(2, 4, 16, 16)] * 2, "an incomplete batch is left out"
+    for stack in np.concatenate(found):
+        assert stack.mean(axis=0).max() == pytest.approx(2, rel=1e-5)
+        assert np.argmax(stack.sum(axis=(1, 2))) == 3, "the brightest is the last"
+
+
+def test_a_few_steps(images, tmp_path):
+    out, lines = tmp_path / "net.safetensors", []
+    run_training(settings_of(SMALL), images, out, lines.append)
+    assert len(lines) == 2
+    network, card = load_weights(out)
+    assert (network.mode, network.frames) == ("stacked", 4)
+    assert card["images"] == {"dots": 7, "lines": 7}
+    assert card["epochs"] == 2
+    history = json.loads(out.with_suffix(".json").read_text())["history"]
+    assert len(history["validation"]) == 2
+    assert out.with_suffix(".png").stat().st_size > 1000
+    assert not out.with_suffix(".state.npz").exists()
+    with pytest.raises(DataError, match=r"NAME.safetensors"):
+        run_training(settings_of(SMALL), images, tmp_path / "net.pt")
+
+
+def test_settings():
+    assert settings_of(None) == Training()
+    assert settings_of("mode=per_frame, rate=2e-3").mode == "per_frame"
+    with pytest.raises(DataError, match=r"wdth.*allowed keys: mode"):
+        settings_of("wdth=3")
