@@ -17,7 +17,7 @@ from nstm.visual.series import Panel, field_aspect, frames_per_time, moments, sh
 #: H.264 in yuv420p plays in browsers and slides; bit-exact and with a fixed number of threads the same input
 #: gives the same file; the index stands first, so that a browser starts before it has all.
 ENCODER = [
-    *("-crf", "16", "-preset", "medium", "-tune", "animation", "-g", "10", "-threads", "2"),
+    *("-crf", "16", "-preset", "veryfast", "-tune", "animation", "-g", "10", "-threads", "2"),
     *("-vf", "scale=out_color_matrix=bt709:out_range=tv"),
     *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
     *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
