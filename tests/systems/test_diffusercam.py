@@ -228,7 +228,9 @@ def test_a_fit_finds_the_video(small, tmp_path):
 def test_networks_take_blocks_of_rows_in_turn(small):
     system, recording, frames, times = small
     changes = {"engine": "networks", "steps": 40, "starts": 1, "frames_per_step": 1}
-    fit = nstm.reconstruct(system, frames, times, override(override(Reconstruction(), dict(system.fit_defaults)), changes))
+    fit = nstm.reconstruct(
+        system, frames, times, override(override(Reconstruction(), dict(system.fit_defaults)), changes)
+    )
     assert fit.trace.loss[-1] < 0.5 * fit.trace.loss[2]
     assert fit.scene(recording.truth_times[:2]).shape == (2, 1, 1, 32, 40)
 
