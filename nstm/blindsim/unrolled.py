@@ -12,6 +12,7 @@ one for the object and one for the patterns, and the step leaves in them: frames
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -90,7 +91,7 @@ class Unrolled(eqx.Module):
         # what the network does not see it must not learn to change
         units = jax.tree.map(lambda g: jax.lax.stop_gradient(jnp.sqrt(jnp.mean(g**2)) + 1e-12), gradient)
 
-        @jax.checkpoint
+        @functools.partial(jax.checkpoint, prevent_cse=False)
         def block(state: tuple[Unknowns, Array], log_steps: Float[Array, "2"]) -> tuple[tuple[Unknowns, Array], Array]:
             unknowns, residual = state
             gradient = model.gradient(unknowns, residual)
@@ -104,7 +105,8 @@ class Unrolled(eqx.Module):
             residual = model.residual(moved)
             return (moved, residual), model.cost(residual)
 
-        (found, _), costs = jax.lax.scan(block, (unknowns, residual), self.log_steps)
+        # a loop on the device would be eight times slower: XLA's fast convolutions on a CPU are for straight code only
+        (found, _), costs = jax.lax.scan(block, (unknowns, residual), self.log_steps, unroll=True)
         return found, jnp.concatenate([model.cost(residual)[None], costs])
 
     def _change(self, seen: Unknowns, unknowns: Unknowns) -> Unknowns:
