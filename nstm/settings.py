@@ -175,8 +175,8 @@ class Multigrid(Section):
     scene_nonnegativity: _SceneNonnegativity = 0.1
     scene_tikhonov: _SceneTikhonov = 0.0
     scene_smoothness: _SceneSmoothness = 2.0
-    motion_smoothness: _MotionSmoothness = 0.25
-    motion_steadiness: _MotionSteadiness = 0.25
+    motion_smoothness: _MotionSmoothness = 0.5
+    motion_steadiness: _MotionSteadiness = 0.5
 
 
 class Networks(Section):

@@ -92,7 +92,10 @@ class DiffuserCam(ImagingSystem):
         "frames_at_once": 1,  # a block of rows in memory
         "output_times": 20,
         "steps": 800,
-        "multigrid": {"scene_coarsest": 0.1, "motion_rate": 2e-3, "motion_time_nodes": 8},
+        "multigrid": {
+            **{"scene_coarsest": 0.1, "motion_rate": 2e-3, "motion_time_nodes": 8},
+            **{"motion_smoothness": 0.25, "motion_steadiness": 0.25},
+        },
         "networks": {"motion_rate": 5e-5, "scene_nonnegativity": 1e-6},
     }
     movie_defaults: ClassVar[Mapping[str, Any]] = {"panels": ["wiener", "admm", "conventional", "nstm"]}

@@ -42,7 +42,9 @@ class Dpc(ImagingSystem):
     Settings = DpcSettings
     fit_defaults: ClassVar[Mapping[str, Any]] = {
         "padding_px": 16,  # the light of half a disc reaches far
-        "multigrid": {"scene_rate": 3e-2, "motion_rate": 4e-3},
+        "multigrid": {
+            **{"scene_rate": 3e-2, "motion_rate": 4e-3, "motion_smoothness": 0.25, "motion_steadiness": 0.25},
+        },
         "networks": {
             **{"scene_finest": 0.4, "motion_coarsest": 1e-3, "motion_finest": 0.012, "motion_finest_times": 2},
             "scene_tikhonov": 1e-4,
