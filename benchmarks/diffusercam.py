@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("nstm", "fista"))
     parser.add_argument("--iterations", type=int, default=150, help="of FISTA, for each weight")
     parser.add_argument("--time-weights", type=float, nargs="+", default=[10.0])
-    parser.add_argument("--settings", type=json.loads, default={}, help="keys of `reconstruction`")
+    parser.add_argument("--settings", type=json.loads, default={"starts": 1}, help="keys of `reconstruction`")
     parser.add_argument("--json", help="also write the figures to this file")
     chosen = parser.parse_args()
 
@@ -108,6 +108,7 @@ def main() -> None:
                 "seconds": time.perf_counter() - wall,
                 "cpu_seconds": cpu,
                 "steps": settings.steps,
+                "starts": settings.starts,
                 "loss_over_noise": float(fit.trace.loss[-1] * fit.scale**2 / fit.noise_variance.mean()),
                 "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
             }

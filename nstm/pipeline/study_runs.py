@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nstm.simulate.studies import StudyCase
 
 #: What the amounts of motions are given in.
-_UNITS = {"translation": " px", "rotation": "°", "shear": "", "swirl": " rad", "vibration": " px"}
+_UNITS = {"translation": " px", "rotation": "°", "shear": "", "swirl": " rad", "vibration": " px", "swing": " px"}
 #: What a study itself decides.
 _DECIDED = ("engine", "windows_open_at")
 #: What only concerns recordings of several acquisitions.
@@ -33,10 +33,13 @@ def _usable(changes: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-Study = Literal["motion", "magnitude", "vibration", "noise"]
+Study = Literal["motion", "rows", "magnitude", "vibration", "noise"]
 _Names = Annotated[
     list[Study],
-    Field(description="studies: motion (Extended Data 1, 2), magnitude (8), vibration (9), noise (10); empty: none"),
+    Field(
+        description="studies: motion (Extended Data 1, 2), rows of a rolling shutter (7), magnitude (8), vibration "
+        "(9), noise (10); empty: none",
+    ),
 ]
 _Side = Annotated[int, Field(ge=32, le=1024, description="camera pixels along a side of the field")]
 _Changes = Annotated[
@@ -49,7 +52,7 @@ _Changes = Annotated[
 class MultigridStudies(Section):
     """Studies of the engine ``multigrid``."""
 
-    studies: _Names = Field(default=["motion", "magnitude", "vibration", "noise"])
+    studies: _Names = Field(default=["motion", "rows", "magnitude", "vibration", "noise"])
     side_px: _Side = 128
     reconstruction: _Changes = Field(default={})
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from nstm.acquisition import DataError
 from nstm.io.store import replace_whole, write_timelapse
@@ -18,7 +17,6 @@ from nstm.simulate.diffusercam import (
     DiffuserRecording,
     LenslessCamera,
     bounce,
-    caustics,
     simulate_diffusercam,
     textured_disc,
 )
@@ -131,17 +129,12 @@ def _disc(case: Case) -> DiffuserRecording:
         spans = [(float(t[0]), float(t[-1])) for t in m.layer_times(case.acquisitions)]
         travel = float(largest_travel(motion, points, spans).mean())
         motion = motion.scaled(case.motion_px * m.pixel_um / travel)
-    return simulate_diffusercam(disc, motion, m, pattern(case.microscope)[None], case.acquisitions, case.seed)
-
-
-def pattern(lens: LenslessCamera) -> NDArray[np.float32]:
-    """The pattern ``(y, x)`` of a point that the simulated lensless cameras have, sum 1."""
-    return caustics(3, lens.shape)
+    return simulate_diffusercam(disc, motion, m, m.pattern[None], case.acquisitions, case.seed)
 
 
 def write_pattern(path: Path, lens: LenslessCamera) -> None:
-    """Write :func:`pattern` as a 16 bit TIFF without a background, as it would be recorded."""
-    seen = pattern(lens)
+    """Write the pattern of a lensless camera as a 16 bit TIFF without a background, as it would be recorded."""
+    seen = lens.pattern
     with replace_whole(path) as temporary:
         tifffile.imwrite(temporary, np.rint(seen / seen.max() * 60000).astype(np.uint16), compression="zlib")
 

@@ -41,6 +41,7 @@ class LenslessCamera:
         pixel_um: pixel of the sensor in the scene.
         photons: of the brightest pixel.
         instants: of each line time.
+        pattern_seed: of the surface of the diffuser.
     """
 
     shape: tuple[int, int] = (96, 128)
@@ -55,6 +56,12 @@ class LenslessCamera:
     offset: float = 100.0
     read_noise: float = 2.0
     instants: int = 1
+    pattern_seed: int = 3
+
+    @property
+    def pattern(self) -> Image:
+        """The pattern ``(y, x)`` of a point in the middle of the scene, sum 1."""
+        return caustics(self.pattern_seed, self.shape)
 
     @property
     def readout(self) -> Readout:

@@ -7,17 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nstm.simulate.diffusercam import LenslessCamera
 from nstm.simulate.dpc import DpcMicroscope
 from nstm.simulate.recording import Recording
 from nstm.simulate.sim import SimMicroscope
 from nstm.simulate.speckle import SpeckleMicroscope
 from nstm.simulate.volume import VolumeMicroscope
 from nstm.systems.base import ImagingSystem, system_of_kind
+from nstm.systems.diffusercam import DiffuserCam
+from nstm.systems.diffusercam_settings import DiffuserSettings
 
 
-def system_of(microscope: SimMicroscope | DpcMicroscope | SpeckleMicroscope) -> ImagingSystem:
+def system_of(microscope: SimMicroscope | DpcMicroscope | SpeckleMicroscope | LenslessCamera) -> ImagingSystem:
     """The imaging system with the optics that a config would state."""
     m = microscope
+    if isinstance(m, LenslessCamera):
+        return _lensless(m)
     if isinstance(m, DpcMicroscope):
         kind, optics = "dpc", {"na": m.na, "emission_wavelength_um": m.wavelength_um, "pixel_um": m.pixel_um}
         extra: dict[str, Any] = {"illumination": {"rotations_deg": list(m.rotations_deg)}}
@@ -48,6 +53,19 @@ def system_of(microscope: SimMicroscope | DpcMicroscope | SpeckleMicroscope) -> 
     system = system_of_kind(kind)
     stated = {"kind": kind, "optics": optics, "camera": {"offset": m.offset}, **extra}
     return system(system.Settings.model_validate(stated))
+
+
+def _lensless(camera: LenslessCamera) -> ImagingSystem:
+    stated = {
+        "optics": {"pixel_um": camera.pixel_um},
+        "camera": {"offset": camera.offset},
+        "frames": {"exposure_s": camera.exposure_s, "acquisition_interval_s": camera.acquisition_interval_s},
+        "readout": {"line_time_s": camera.line_time_s, "halves": "dual" if camera.dual else "single"},
+        "psf": {"path": "pattern of the simulated camera"},
+        "colours": camera.colours,
+        "scene_share": camera.scene_share,
+    }
+    return DiffuserCam(DiffuserSettings.model_validate(stated), camera.pattern)
 
 
 def stacked(recording: Recording, acquisition: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

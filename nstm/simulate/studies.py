@@ -1,6 +1,7 @@
-"""Samples that move by stated amounts within one acquisition: the studies of Cao et al. 2024, Extended Data 1, 2, 8-10.
+"""Samples that move by stated amounts within one acquisition: the studies of Cao et al. 2024, Extended Data 1, 2, 7-10.
 
-The sample is a resolution target that fills the field: for DPC it delays the light, for SIM it shines.
+The sample is a resolution target that fills the field: for DPC it delays the light, for SIM it shines. Before the
+lensless camera it is a disc with patches and seams, as a ball has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nstm.simulate.diffusercam import LenslessCamera, bounce, simulate_diffusercam, textured_disc
 from nstm.simulate.dpc import DpcMicroscope, TargetSample, simulate_dpc
 from nstm.simulate.motion import (
     Motion,
@@ -35,7 +37,7 @@ from nstm.simulate.target import Target, bar_width_um, usaf_target
 from nstm.simulate.volume import VolumeMicroscope
 
 Array = NDArray[np.float64]
-Microscope = SimMicroscope | DpcMicroscope
+Microscope = SimMicroscope | DpcMicroscope | LenslessCamera
 
 #: Height of the target in widths of its widest bar, and the share of the field that it may fill.
 _HEIGHT, _SHARE = 27.0, 0.95
@@ -153,10 +155,12 @@ MOTIONS: Mapping[str, Callable[[Field, float], Motion]] = {
 class StudyCase:
     """One recording of a study: ``motion`` is a name of :data:`MOTIONS`, ``amount`` as explained there.
 
+    Before the lensless camera it is ``swing`` by ``amount`` pixels while the rows are read, deformed meanwhile.
+
     ``photons`` replaces that of the microscope.
     """
 
-    system: Literal["dpc", "sim"]
+    system: Literal["dpc", "sim", "diffusercam"]
     motion: str
     amount: float
     photons: float | None = None
@@ -166,9 +170,14 @@ class StudyCase:
 PAPER_MOTIONS = {"static": 0.0, "translation": 9.4, "rotation": 10.0, "shear": 0.15, "swirl": 0.6}
 
 _SYSTEMS: tuple[Literal["dpc", "sim"], ...] = ("dpc", "sim")
-#: Studies by what they vary: motion (Extended Data 1, 2), magnitude (8), vibration (9), noise (10).
+#: Studies by what they vary: motion (Extended Data 1, 2), rows of one frame (7), magnitude (8), vibration (9), noise
+#: (10).
 STUDIES: Mapping[str, tuple[StudyCase, ...]] = {
     "motion": tuple(StudyCase(s, name, amount) for s in _SYSTEMS for name, amount in PAPER_MOTIONS.items()),
+    "rows": (
+        StudyCase("diffusercam", "static", 0.0),
+        *(StudyCase("diffusercam", "swing", amount) for amount in (5.0, 10.0, 20.0)),
+    ),
     "magnitude": tuple(StudyCase(s, "swirl", amount) for s in _SYSTEMS for amount in (0.15, 0.3, 0.6, 1.2, 2.4)),
     "vibration": tuple(StudyCase(s, "vibration", amount) for s in _SYSTEMS for amount in (0.25, 0.5, 1.0, 2.0, 4.0)),
     "noise": (
@@ -195,6 +204,8 @@ def record_case(case: StudyCase, microscope: Microscope, seed: int = 0) -> Recor
     Raises:
         ValueError: a microscope of another system.
     """
+    if case.system == "diffusercam" and isinstance(microscope, LenslessCamera):
+        return _record_rows(case, microscope, seed)
     field = Field.of(microscope, seed)
     motion, target = MOTIONS[case.motion](field, case.amount), target_of_field(field)
     if case.photons is not None:
@@ -204,3 +215,9 @@ def record_case(case: StudyCase, microscope: Microscope, seed: int = 0) -> Recor
     if case.system == "sim" and type(microscope) is SimMicroscope:
         return simulate_sim(target.points(0.25 * microscope.pixel_um), motion, microscope, 1, seed)
     raise ValueError(f"a study of {case.system} cannot be recorded with a {type(microscope).__name__}")
+
+
+def _record_rows(case: StudyCase, camera: LenslessCamera, seed: int) -> Recording:
+    disc = textured_disc(seed + 1, camera.scene_shape, camera.pixel_um)
+    motion = bounce(camera, case.amount, 0.15 * case.amount, seed) if case.amount else still()
+    return simulate_diffusercam(disc, motion, camera, camera.pattern[None], 1, seed)

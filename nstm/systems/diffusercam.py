@@ -101,8 +101,10 @@ class DiffuserCam(ImagingSystem):
     movie_defaults: ClassVar[Mapping[str, Any]] = {"panels": ["wiener", "admm", "conventional", "nstm"]}
     settings: DiffuserSettings
 
-    def __init__(self, settings: DiffuserSettings) -> None:
+    def __init__(self, settings: DiffuserSettings, pattern: np.ndarray | None = None) -> None:
+        """Bind the settings; ``pattern (c, y, x)`` or ``(y, x)``, without background, takes the place of the file."""
         super().__init__(settings)
+        self.pattern = pattern
         self.channels = tuple(map(Channel, COLOURS)) if settings.colours == 3 else (Channel("intensity"),)
         #: The part of the sensor that the sheet cuts out, "": all of it.
         self.crop = ""
@@ -130,7 +132,7 @@ class DiffuserCam(ImagingSystem):
     def of(self, acquisitions: xr.Dataset) -> Self:
         """See :meth:`ImagingSystem.of`."""
         pixel_um = acquisitions.attrs["pixel_um"] / self.settings.frames.binning
-        found = type(self)(override(self.settings, {"optics": {"pixel_um": pixel_um}}))
+        found = type(self)(override(self.settings, {"optics": {"pixel_um": pixel_um}}), self.pattern)
         found.crop = acquisitions.attrs["source"].get("crop") or ""
         return found
 
@@ -311,8 +313,11 @@ class DiffuserCam(ImagingSystem):
             DataError: of another size than the frames, or without light.
         """
         pattern, background = self.settings.psf, self.settings.psf.background
-        background = self.settings.camera.offset if background is None else background
-        stored = _stored_psf(pattern.path, pattern.array, Path(pattern.path).stat().st_mtime_ns)
+        if self.pattern is not None:
+            stored, background = self.pattern.reshape(-1, *self.pattern.shape[-2:]), 0.0
+        else:
+            stored = _stored_psf(pattern.path, pattern.array, _changed(pattern.path))
+            background = self.settings.camera.offset if background is None else background
         binning = self.settings.frames.binning
         fits = {1, binning} & {b for b in (1, binning) if binned(stored[:1, :, :], b).shape[1:] == tuple(frame_shape)}
         if not fits:
@@ -341,6 +346,11 @@ def _stored_psf(path: str, array: str | None, _: int) -> np.ndarray:
             f"{path}: the point spread function has shape {shape}; needed is (y, x), (colour, y, x) or (y, x, colour)"
         )
     return values
+
+
+def _changed(path: str) -> int:
+    """When a file was last written; 0 where it is not there."""
+    return Path(path).stat().st_mtime_ns if Path(path).is_file() else 0
 
 
 def _at_rest(image: np.ndarray, times_s: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def test_cases_have_names_and_labels_of_their_own(study):
     named = cases(study)
     assert list(named.values()) == list(STUDIES[study])
     assert case_files("{engine}/{study}/{case}", "networks", study) == [f"networks/{study}/{name}" for name in named]
-    for system in ("dpc", "sim"):
+    for system in {case.system for case in named.values()}:
         labels = [label(study, case) for case in named.values() if case.system == system]
         assert len(set(labels)) == len(labels) >= 4
 
@@ -125,6 +125,18 @@ def test_a_case_is_fitted_twice_and_compared_with_the_truth(finished):
             assert fit["mean"]["psnr_equalised"] == pytest.approx(np.mean(again))
             assert fit["residual"] > 0
             assert 0 <= fit["motion_determined"] <= 1
+
+
+def test_rows_of_a_rolling_shutter(tmp_path):
+    runs = Studies.model_validate({"multigrid": {"side_px": SIDE, "reconstruction": {"steps": 20, "starts": 1}}})
+    files = tmp_path / "case.json", tmp_path / "case.npz"
+    studies.run_study_case(runs.case_params("multigrid", "rows", "diffusercam-swing-5"), files[1], files[0])
+    record, images = read_json(files[0]), dict(np.load(files[1]))
+    assert len(record["times_s"]) == SIDE // 2 + 6 - 1, "a time for every layer"
+    assert images["nstm"].shape == images["truth"].shape == (len(record["times_s"]), SIDE // 2, SIDE // 2)
+    movies = {"diffusercam": tmp_path / "rows.mp4"}
+    studies.run_study([files[0]], [files[1]], tmp_path / "table.tsv", tmp_path / "figure.png", movies)
+    assert movies["diffusercam"].stat().st_size > 1000
 
 
 def test_table_figure_and_movies(finished):

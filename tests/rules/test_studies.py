@@ -39,6 +39,11 @@ def test_rule(workdir: Workdir) -> None:
     assert (workdir.folder / f"{CASE}.npz").is_file()
     assert (workdir.folder / "studies/logs/multigrid/motion/dpc-translation-9.4.log").is_file()
     counts = sum(len(cases) for cases in STUDIES.values())
-    assert workdir.planned("studies") == {"study_case": counts - 1, "study": len(STUDIES), "studies": 1}
+    assert workdir.planned("studies") == {
+        "study_case": counts - 1,
+        "study": len(STUDIES) - 1,
+        "study_of_rows": 1,
+        "studies": 1,
+    }
     changed = TINY.replace("steps: 4", "steps: 5").removeprefix("studies: ").strip()
     assert workdir.planned(f"{CASE}.json", "--config", f"studies={changed}") == {"study_case": 1}

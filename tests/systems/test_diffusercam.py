@@ -11,7 +11,7 @@ import nstm
 from nstm.acquisition import DataError
 from nstm.metrics import psnr_plain
 from nstm.settings import Conventional, Reconstruction, override
-from nstm.simulate.demo import CASES, pattern, record, write_pattern
+from nstm.simulate.demo import CASES, record, write_pattern
 from nstm.simulate.diffusercam import LenslessCamera, seen
 from nstm.spacetime.result import load
 from nstm.systems.diffusercam import DiffuserCam, DiffuserSettings
@@ -170,7 +170,7 @@ def test_what_does_not_fit_the_frames_is_refused_by_name(tmp_path):
 def test_a_pattern_is_read_from_any_file_and_binned(tmp_path):
     lens = LenslessCamera(shape=(60, 72), exposure_lines=8)
     write_pattern(tmp_path / "psf.tif", lens)
-    np.savez(tmp_path / "psf.npz", h=pattern(lens), other=np.ones(3))
+    np.savez(tmp_path / "psf.npz", h=lens.pattern, other=np.ones(3))
     frames = {"binning": 2, "exposure_s": lens.exposure_s}
     from_tiff = DiffuserCam(settings(tmp_path / "psf.tif", lens, frames=frames))
     from_npz = DiffuserCam(settings(tmp_path / "psf.npz", lens, frames=frames, psf={"array": "h"}))
@@ -185,7 +185,7 @@ def test_a_pattern_is_read_from_any_file_and_binned(tmp_path):
 def test_the_example_holds_its_own_pattern(root):
     stored = tifffile.imread(root / "config/examples/diffusercam/psf.tif").astype(float)
     for case in ("diffusercam_moving", "diffusercam_colour"):
-        expected = pattern(CASES[case].microscope)
+        expected = CASES[case].microscope.pattern
         assert np.abs(stored / stored.max() - expected / expected.max()).max() < 1e-4
 
 

@@ -20,7 +20,7 @@ rule study_case:
     wildcard_constraints:
         engine="|".join(type(STUDIES).model_fields),
         study=r"[a-z]+",
-        case=r"(dpc|sim)-[a-z0-9.-]+",
+        case=r"(dpc|sim|diffusercam)-[a-z0-9.-]+",
     conda:
         "../../environment.yml"
     threads: 1
@@ -55,7 +55,7 @@ rule study:
         "studies/benchmarks/{engine}_{study}.tsv"
     wildcard_constraints:
         engine="|".join(type(STUDIES).model_fields),
-        study=r"[a-z]+",
+        study=r"(?!rows$)[a-z]+",
     conda:
         "../../environment.yml"
     threads: 1
@@ -68,6 +68,16 @@ rule study:
         "Showing the study {wildcards.study} of {wildcards.engine}"
     script:
         "../scripts/study.py"
+
+
+use rule study as study_of_rows with:
+    output:
+        table=STUDY_TABLE,
+        figure=f"{STUDY_PICTURE}.png",
+        diffusercam=f"{STUDY_PICTURE}_diffusercam.mp4",
+    wildcard_constraints:
+        engine="|".join(type(STUDIES).model_fields),
+        study="rows",
 
 
 rule studies:

@@ -22,5 +22,5 @@ if __name__ == "__main__":
             paths(snakemake.input.images),
             Path(snakemake.output.table),
             Path(snakemake.output.figure),
-            {system: Path(snakemake.output[system]) for system in ("dpc", "sim")},
+            {name: Path(path) for name, path in snakemake.output.items() if name not in ("table", "figure")},
         )
