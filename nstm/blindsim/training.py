@@ -83,6 +83,9 @@ def train(
 
     Returns:
         The network of the lowest validation loss, and what happened.
+
+    Raises:
+        DataError: the loss is not finite, or the checkpoint is that of another training.
     """
     adam = optax.chain(optax.clip_by_global_norm(plan.clip), optax.scale_by_adam())
     plateau = optax.contrib.reduce_on_plateau(factor=plan.factor, patience=plan.patience, rtol=plan.least)
@@ -102,6 +105,11 @@ def train(
             network, moments, value = _step(network, moments, transfer_, frames, pace, adam, plan.every_block)
             losses.append(value)
         now = float(np.mean([float(_loss(network, transfer_, jnp.asarray(batch))) for batch in held]))
+        if not np.isfinite(now):
+            raise DataError(
+                f"the training broke down in epoch {epoch + 1}: its validation loss is not finite; lower the rate "
+                f"({rate:.1e}), or train every block"
+            )
         lowest = not history.validation or now < min(history.validation)
         _, after = plateau.update(own, state.plateau, value=jnp.float32(now))
         state = _State(network, network if lowest else state.best, moments, after)

@@ -30,8 +30,8 @@ Network = Callable[[Float[Array, "i y x"]], Float[Array, "o y x"]]
 
 #: Blocks of the published network.
 BLOCKS = 6
-#: Step along the gradient that a new network makes (frames in the units of the iterations).
-FIRST_STEP = 0.02
+#: Step along the gradient that a new network makes (frames in the units of the iterations): 0.02 diverges on some.
+FIRST_STEP = 0.004
 #: Inputs of the network per image in the mode ``per_frame``.
 _CONTEXT = 3
 

@@ -11,7 +11,7 @@ from nstm.blindsim import BlindModel, GradientDescent, solve, start
 from nstm.blindsim.model import patterns_of
 from nstm.blindsim.training import Plan, train
 from nstm.blindsim.unet import UNet, parameters
-from nstm.blindsim.unrolled import BLOCKS, Unrolled, inverse_softplus, loss
+from nstm.blindsim.unrolled import BLOCKS, FIRST_STEP, Unrolled, inverse_softplus, loss
 from nstm.blindsim.weights import load_weights, save_weights
 from nstm.simulate.speckle import transfer_on
 from tests.blindsim.phantom import MICROSCOPE, PITCH, SIDE, TRANSFER, recorded
@@ -38,9 +38,9 @@ def test_without_training_it_is_gradient_descent(mode, new):
     unrolled = Unrolled.new(mode, 6, 4)
     if not new:
         identity = (lambda x: x) if mode == "stacked" else (lambda x: x[:1])
-        unrolled = Unrolled(identity, inverse_softplus(jnp.full((BLOCKS, 2), 0.02)), mode, unrolled.frames)
+        unrolled = Unrolled(identity, inverse_softplus(jnp.full((BLOCKS, 2), FIRST_STEP)), mode, unrolled.frames)
     found, costs = unrolled(*model())
-    descent = solve(GradientDescent(0.02), *model(), BLOCKS)
+    descent = solve(GradientDescent(FIRST_STEP), *model(), BLOCKS)
     np.testing.assert_allclose(costs, descent.costs, rtol=1e-5)
     np.testing.assert_allclose(found.object**2, descent.object, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(patterns_of(found), descent.patterns, rtol=1e-3, atol=1e-5)

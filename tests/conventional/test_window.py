@@ -32,6 +32,14 @@ def test_members_of_a_mixed_window():
     assert second.centre == (0, 2)
 
 
+def test_a_step_leaves_results_out():
+    times = np.arange(60.0).reshape(3, 20)
+    found = windows(times, 20, 2)
+    assert len(found) == (60 - 20) // 2 + 1
+    np.testing.assert_allclose([w.time_s for w in found], 9.5 + 2 * np.arange(21))
+    assert {len(w.members) for w in found} == {20}
+
+
 def test_long_wait_keeps_acquisitions_apart():
     found = windows(_times(4, 3, wait=1.0), 3)
     assert len(found) == 4
