@@ -13,6 +13,9 @@ from pydantic.fields import FieldInfo
 
 from nstm.acquisition import DataError
 
+#: Problems that one message lists: what is wrong a thousand times is most often one mistake.
+MOST_LINES = 50
+
 
 def shown(value: Any, limit: int = 80) -> str:
     """``value`` as it may stand in a message: quoted, on one line, bounded."""
@@ -43,9 +46,10 @@ def lines_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 
 
 def refuse(what: str, lines: Sequence[str]) -> typing.NoReturn:
-    """Raise one readable error that lists every problem of ``what``."""
+    """Raise one readable error that lists the problems of ``what``, at most :data:`MOST_LINES` of them."""
     number = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    raise DataError(f"{what}: {number}\n" + "\n".join(f"  - {line}" for line in lines))
+    listed = [*lines[:MOST_LINES], *([f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else [])]
+    raise DataError(f"{what}: {number}\n" + "\n".join(f"  - {line}" for line in listed))
 
 
 def closest(name: str, allowed: Sequence[str]) -> str:

@@ -207,3 +207,11 @@ def test_the_defaults_of_a_system_hold_until_the_config_says_otherwise(tmp_path:
     assert (own.steps, own.multigrid.scene_rate) == (77, 0.02)
     system = load(tmp_path, changed(systems__tirf__reconstruction__multigrid__scene_rate=0.5))
     assert system.section("cell", "reconstruction").multigrid.scene_rate == 0.5
+
+
+def test_a_mistake_in_every_row_is_not_listed_a_thousand_times(tmp_path: Path) -> None:
+    sheet = "sample\tpath\tsystem\n" + "".join(f"s{i}\tcell.tif\tother\n" for i in range(1000))
+    text = problems(lambda: load(tmp_path, sheet=sheet))
+    assert "1000 problems" in text
+    assert "line 2: system: 'other' is not among" in text
+    assert text.endswith("and 950 more")
