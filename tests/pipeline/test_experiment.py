@@ -215,3 +215,8 @@ def test_a_mistake_in_every_row_is_not_listed_a_thousand_times(tmp_path: Path) -
     assert "1000 problems" in text
     assert "line 2: system: 'other' is not among" in text
     assert text.endswith("and 950 more")
+
+
+def test_a_sheet_whose_path_is_none_is_refused(tmp_path: Path) -> None:
+    config = changed(samples="samples\0.tsv")
+    assert "cannot be read as UTF-8 text" in problems(lambda: Experiment.load(config, tmp_path))
