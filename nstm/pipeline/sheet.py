@@ -158,7 +158,8 @@ def _parse(path: Path) -> list[tuple[int, dict[str, str]]]:
     except FileNotFoundError:
         raise DataError(f"there is no sample sheet {path}: correct `samples:` in the config") from None
     except (OSError, ValueError) as error:  # no UTF-8, or a path that cannot be one
-        raise DataError(f"the sample sheet {shown(str(path), 300)} cannot be read as UTF-8 text: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"the sample sheet {shown(str(path), 300)} cannot be read as UTF-8 text: {why}") from None
     try:
         # Paths may hold quotes: a cell is what stands between two tabs, literally.
         reader = csv.reader(io.StringIO(text, newline=None), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
