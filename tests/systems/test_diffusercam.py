@@ -227,7 +227,8 @@ def test_a_fit_finds_the_video(small, tmp_path):
 
 def test_networks_take_blocks_of_rows_in_turn(small):
     system, recording, frames, times = small
-    changes = {"engine": "networks", "steps": 40, "starts": 1, "frames_per_step": 1}
+    little = {"levels": 3, "table_log2": 10, "scene_width": 16, "motion_width": 8, "scene_rate": 3e-2}
+    changes = {"engine": "networks", "steps": 60, "starts": 1, "frames_per_step": 1, "networks": little}
     fit = nstm.reconstruct(
         system, frames, times, override(override(Reconstruction(), dict(system.fit_defaults)), changes)
     )
