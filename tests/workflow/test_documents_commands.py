@@ -162,7 +162,7 @@ def test_the_pages_that_go_on_from_there(checkout, followed):
         {"nstm inspect --config ~/recordings/config/config.yaml": lambda: fill_in(config, **order)},
     )
     assert "Nothing to be done" in printed["snakemake --cores 2 --directory ~/recordings"]  # as before
-    assert open_timelapse(checkout.home / "try.ome.zarr").sizes["t"] == 6  # a preview of all two acquisitions
+    assert open_timelapse(checkout.home / "try.ome.zarr").sizes["t"] == 3  # of one acquisition
     assert (checkout.home / "try.mp4").stat().st_size > 2000
 
 
