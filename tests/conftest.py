@@ -1,6 +1,9 @@
 """Shared fixtures: the real data and the simulated cases beside the project, skipped with a reason where absent."""
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,15 @@ def _beside(name: str, variable: str) -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is absent: set {variable} to the folder with the {name}")
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_let_go() -> Iterator[None]:
+    """Every compiled program holds memory maps, of which Linux gives a process 65530: too few for all modules."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
