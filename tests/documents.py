@@ -21,6 +21,12 @@ ELSEWHERE = {
     "python3 -m venv .venv && . .venv/bin/activate": "as `make install` of `make test`",
     "pip install --no-deps -r requirements.lock && pip install --no-deps -e .": "as `make install` of `make test`",
     "pip install --no-deps -r requirements-napari.lock": "the lock is compared with the extra by test_project",
+    **{
+        f"snakemake --cores 2 --configfile config/examples/{name}/config.yaml --directory {name}_example": (
+            f"as workflow/test_{name} does with a smaller recording"
+        )
+        for name in ("diffusercam", "speckle")
+    },
     "nstm view results/er_moving": "needs a screen; its layers are tested by pipeline/test_layers",
 }
 #: Commands whose code tells of the samples: 1 where one failed.

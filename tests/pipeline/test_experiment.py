@@ -5,11 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nstm.acquisition import DataError
 from nstm.pipeline.experiment import Experiment, Stage, jobs
 from nstm.pipeline.sheet import read_sheet
-from tests.experiments import STUB
+from tests.experiments import ROOT, STUB
 
 OPTICS = {"na": 1.4, "emission_wavelength_um": 0.515, "excitation_wavelength_um": 0.488}
 CONFIG = {"samples": "samples.tsv", "systems": {"tirf": {"kind": "sim", "optics": OPTICS}}}
@@ -220,3 +221,12 @@ def test_a_mistake_in_every_row_is_not_listed_a_thousand_times(tmp_path: Path) -
 def test_a_sheet_whose_path_is_none_is_refused(tmp_path: Path) -> None:
     config = changed(samples="samples\0.tsv")
     assert "cannot be read as UTF-8 text" in problems(lambda: Experiment.load(config, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "config" / "examples").glob("*/config.yaml")), ids=lambda path: path.parent.name
+)
+def test_the_examples_are_valid(config):
+    experiment = Experiment.load(yaml.safe_load(config.read_text()), config.parent)
+    for name in experiment.samples:
+        assert experiment.baselines(name)

@@ -167,7 +167,9 @@ def test_the_pages_that_go_on_from_there(checkout, followed):
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in TOGETHER and commands(p)], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.name not in TOGETHER and set(commands(p)) - set(ELSEWHERE)], ids=lambda p: p.name
+)
 def test_a_page_by_itself(page, checkout):
     checkout.follow(page)
 
