@@ -55,7 +55,7 @@ rule study:
         "studies/benchmarks/{engine}_{study}.tsv"
     wildcard_constraints:
         engine="|".join(type(STUDIES).model_fields),
-        study=r"(?!rows$)[a-z]+",
+        study=r"(?!rows)[a-z]+",
     conda:
         "../../environment.yml"
     threads: 1
