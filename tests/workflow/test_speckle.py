@@ -18,7 +18,7 @@ systems:
     illumination: {patterns: 6}
     solver: {methods: [per_frame, conjugate_gradient], iterations: 20}
     frames: {order: t pattern}
-reconstruction: {steps: 60, starts: 1, padding_px: 4}
+reconstruction: {steps: 30, starts: 1, padding_px: 4}
 movie: {height_px: 64, panels: [widefield, conventional, conjugate_gradient, nstm]}
 """
 STORES = ("widefield", "conventional", "conjugate_gradient", "nstm", "motion")
