@@ -33,7 +33,7 @@ BINNING, SENSOR = 4, (1080, 1280)
 DARK = 100.0  # counts of a dark pixel of the recorded pattern
 NOISE = 0.01
 #: From too strong to too weak.
-WEIGHTS = (1e-4, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7, 3e-8, 1e-8)
+WEIGHTS = (1e-4, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7, 3e-8)
 
 
 def pattern(path):
@@ -70,7 +70,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("nstm", "fista"))
     parser.add_argument("--iterations", type=int, default=150, help="of FISTA, for each weight")
     parser.add_argument("--time-weights", type=float, nargs="+", default=[10.0])
-    parser.add_argument("--settings", type=json.loads, default={"starts": 1}, help="keys of `reconstruction`")
+    parser.add_argument(
+        "--settings", type=json.loads, default={"starts": 1, "steps": 400}, help="keys of `reconstruction`"
+    )
     parser.add_argument("--json", help="also write the figures to this file")
     chosen = parser.parse_args()
 
