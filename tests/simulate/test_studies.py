@@ -60,7 +60,7 @@ def test_the_target_fills_the_field(side):
 
 
 def test_the_studies_name_known_motions():
-    assert set(STUDIES) == {"motion", "magnitude", "vibration", "noise"}
+    assert set(STUDIES) == {"motion", "magnitude", "vibration", "noise", "rows"}
     for cases in STUDIES.values():
         assert {case.system for case in cases} == {"dpc", "sim"}
         assert {case.motion for case in cases} <= set(MOTIONS)
