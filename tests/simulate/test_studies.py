@@ -61,9 +61,9 @@ def test_the_target_fills_the_field(side):
 
 def test_the_studies_name_known_motions():
     assert set(STUDIES) == {"motion", "magnitude", "vibration", "noise", "rows"}
-    for cases in STUDIES.values():
-        assert {case.system for case in cases} == {"dpc", "sim"}
-        assert {case.motion for case in cases} <= set(MOTIONS)
+    for name, cases in STUDIES.items():
+        assert {case.system for case in cases} == ({"diffusercam"} if name == "rows" else {"dpc", "sim"})
+        assert {case.motion for case in cases} <= {*MOTIONS, *(["swing"] if name == "rows" else [])}
 
 
 @pytest.mark.parametrize(("system", "photons"), [("dpc", 2500.0), ("sim", 100.0)])
