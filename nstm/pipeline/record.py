@@ -27,7 +27,7 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
     """
     limit_px = 0.5 / cutoff / fit.pixel_um
     passband = fit.system.passband()
-    regions = [_within_field(r, fit) for r in lost_regions(_compared(fit.residual, fit), fit.pixel_um, passband)]
+    regions = _regions(fit, passband)
     return {
         "seconds": fit.trace.seconds,
         "compile_seconds": fit.trace.compile_seconds,
@@ -39,7 +39,7 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
         "residual_noise_units": noise_units(fit),
         "motion_px": _motion(fit, regions, exposure_s) | {"resolution": limit_px},
         "regions": regions,
-        "blurred_frames": _blurred(fit, passband, 2 * limit_px),
+        "blurred_frames": _blurred(fit, passband, 2 * limit_px) if fit.located else [],
         "calibration_corrections": {k: np.asarray(v).tolist() for k, v in fit.parameters["illumination"].items()},
         "scale": fit.scale,
         "start": {
@@ -62,6 +62,13 @@ def _compared(images: np.ndarray, fit: Fit | Tiles) -> np.ndarray:
     """What the fit compares of ``(m, z, y, x)``: all but the margin."""
     margin = fit.settings.margin_px
     return images[..., margin:-margin, margin:-margin] if margin else images
+
+
+def _regions(fit: Fit | Tiles, passband: float) -> list[dict[str, Any]]:
+    """Regions of the field that are not explained; none where a pixel of a measurement sees the whole scene."""
+    if not fit.located:
+        return []
+    return [_within_field(r, fit) for r in lost_regions(_compared(fit.residual, fit), fit.pixel_um, passband)]
 
 
 def _within_field(region: dict[str, Any], fit: Fit | Tiles) -> dict[str, Any]:

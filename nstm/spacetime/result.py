@@ -68,6 +68,11 @@ class Fit:
         return self.pixel_um / self.system.grid_ratio
 
     @property
+    def located(self) -> bool:
+        """Whether a pixel of a measurement sees its own place of the scene, so that places of both can be compared."""
+        return self.renderer.model.scene_noise() is None
+
+    @property
     def seen_s(self) -> np.ndarray:
         """Times at which each measurement sees the scene, ``(m, k)``, s, on the clock of the frames."""
         return self._scene_times(self.renderer)

@@ -150,6 +150,11 @@ class Tiles:
         return self.fits[0].times_s
 
     @property
+    def located(self) -> bool:
+        """See :attr:`Fit.located`."""
+        return self.fits[0].located
+
+    @property
     def seen_s(self) -> np.ndarray:
         """See :attr:`Fit.seen_s`."""
         return self.fits[0].seen_s

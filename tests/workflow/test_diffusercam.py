@@ -48,6 +48,7 @@ def test_through_every_rule(tmp_path):
     assert psnr["nstm"] > max(psnr[name] for name in psnr if name != "nstm") + 1, psnr
     trust = json.loads(workdir.result("disc/trust.json").read_text())
     assert trust["status"] != "fail", trust["reasons"]
+    assert trust["acquisitions"][0]["regions"] == [], "a place in a block of rows is none in the scene"
     assert workdir.result("disc/movie.mp4").exists()
     assert workdir.result("disc/figures/rows.png").exists()
     assert "disc" in workdir.result("report.html").read_text()
