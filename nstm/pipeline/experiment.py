@@ -41,7 +41,7 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 3,
     "illumination": 4,
-    "reconstruct": 6,
+    "reconstruct": 7,
     "conventional": 5,
     "assemble": 2,
     "evaluate": 4,
