@@ -40,7 +40,7 @@ NUMERICS: dict[str, int] = {
     "inspect": 2,
     "convert": 2,
     "quality": 3,
-    "illumination": 4,
+    "illumination": 5,
     "reconstruct": 7,
     "conventional": 5,
     "assemble": 2,

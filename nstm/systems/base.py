@@ -225,12 +225,12 @@ class ImagingSystem(abc.ABC):
         return {"status": "pass", "reasons": []}
 
     def consensus(self, calibrations: list[Calibration]) -> Calibration:
-        """One calibration of a sample from those of its acquisitions; default: the first."""
-        return calibrations[0]
+        """One calibration of a sample from those of its acquisitions; default: the first that did not fail."""
+        return next((c for c in calibrations if c["status"] != "fail"), calibrations[0])
 
     def with_consensus(self, calibration: Calibration, consensus: Calibration) -> Calibration:
-        """The calibration that an acquisition is reconstructed with; default: the consensus."""
-        return consensus
+        """The calibration that an acquisition is reconstructed with; default: its own."""
+        return calibration
 
     def seen_transfer(self, frames: np.ndarray, calibration: Calibration, pixel_um: float) -> list[SeenTransfer]:
         """What frames ``(*frame_axes, z, y, x)`` (offset removed) show of the transfer functions; default: nothing."""

@@ -112,14 +112,6 @@ class Dpc(ImagingSystem):
         noise = noise_variance(images, pixel_um, self.passband())
         return illumination_dpc.check(planes, images, transfer, noise)
 
-    def consensus(self, calibrations: list[Calibration]) -> Calibration:
-        """The first acquisition that did not fail; acquisitions have nothing in common to agree on."""
-        return next((c for c in calibrations if c["status"] != "fail"), calibrations[0])
-
-    def with_consensus(self, calibration: Calibration, consensus: Calibration) -> Calibration:
-        """The acquisition's own."""
-        return calibration
-
     def forward(
         self,
         frame_shape: tuple[int, int, int],

@@ -77,14 +77,6 @@ class Speckle(ImagingSystem):
         noise = self._noise(used, pixel_um)
         return illumination_speckle.check(used, noise, pitch, self.cutoff({}), found.reasons)
 
-    def consensus(self, calibrations: list[Calibration]) -> Calibration:
-        """The first acquisition that did not fail; acquisitions have nothing in common to agree on."""
-        return next((c for c in calibrations if c["status"] != "fail"), calibrations[0])
-
-    def with_consensus(self, calibration: Calibration, consensus: Calibration) -> Calibration:
-        """The acquisition's own."""
-        return calibration
-
     def forward(
         self,
         frame_shape: tuple[int, int, int],

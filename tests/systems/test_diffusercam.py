@@ -250,3 +250,12 @@ def test_baselines(small):
         assert np.ptp(images, axis=0).max() == 0 if name != "conventional" else np.ptp(images, axis=0).max() > 0
     psnr = {name: mean_psnr(images, recording.truth_times[::7], recording) for name, images in found.items()}
     assert psnr["conventional"] > max(psnr["wiener"], psnr["admm"]) + 3, psnr
+
+
+def test_an_acquisition_that_cannot_be_used_is_not_taken_for_a_good_one(small):
+    system, _, frames, _ = small
+    good = system.calibrate(frames, 1.0)
+    bad = system.calibrate(np.full_like(frames, np.nan), 1.0)
+    agreed = system.consensus([bad, good])
+    assert agreed["status"] == good["status"] == "pass"
+    assert system.with_consensus(bad, agreed)["status"] == "fail"
