@@ -89,9 +89,10 @@ class Objective(eqx.Module):
             return renderer.shared(p, alpha), renderer.nodes(p, alpha, which)
 
         ((shared, canonical), nodes), pull_back = jax.vjp(unfolded, {k: parameters[k] for k in ("scene", "motion")})
+        light, of_offsets = jax.vjp(renderer.model.light, parameters["illumination"])
 
-        def misfit(moved: Array, offsets: dict[str, Array], frames: Array) -> tuple[Array, Array]:
-            by_frame = self.errors(renderer.seen(moved, offsets, frames) - self.data[frames])
+        def misfit(moved: Array, light: dict[str, Array], frames: Array) -> tuple[Array, Array]:
+            by_frame = self.errors(renderer.seen(moved, light, frames) - self.data[frames])
             value = jnp.sum(share[frames] * by_frame)
             if canonical is None:  # no image of the scene but those of the frames
                 images = moved.reshape(-1, *moved.shape[2:])
@@ -101,17 +102,20 @@ class Objective(eqx.Module):
         def one(totals: tuple[Any, dict], group: Array) -> tuple[tuple[Any, dict], tuple[Array, Array]]:
             moved, back = renderer.moved(shared, nodes[group])
             slope = jax.value_and_grad(misfit, (0, 1), has_aux=True)
-            (_, by_frame), (g_moved, g_offsets) = slope(moved, parameters["illumination"], used[group])
+            (_, by_frame), (g_moved, g_light) = slope(moved, light, used[group])
             total, g_nodes = back(totals[0], g_moved)
-            return (total, jax.tree.map(jnp.add, totals[1], g_offsets)), (g_nodes, by_frame)
+            return (total, jax.tree.map(jnp.add, totals[1], g_light)), (g_nodes, by_frame)
 
-        zero = jax.tree.map(jnp.zeros_like, (shared, parameters["illumination"]))
+        zero = jax.tree.map(jnp.zeros_like, (shared, light))
         groups = jnp.arange(self.frames_per_step).reshape(-1, self.at_once)
-        (g_shared, g_offsets), (g_nodes, by_frame) = jax.lax.scan(one, zero, groups)
+        (g_shared, g_light), (g_nodes, by_frame) = jax.lax.scan(one, zero, groups)
         g_nodes = g_nodes.reshape(nodes.shape)
         g_nodes += jax.grad(self.surprise)(nodes, which)
         g_canonical = None if canonical is None else jax.grad(self.penalty)(canonical)
-        return {**pull_back(((g_shared, g_canonical), g_nodes))[0], "illumination": g_offsets}, by_frame.reshape(-1)
+        return {
+            **pull_back(((g_shared, g_canonical), g_nodes))[0],
+            "illumination": of_offsets(g_light)[0],
+        }, by_frame.reshape(-1)
 
 
 def make_objective(

@@ -98,10 +98,10 @@ class Renderer(eqx.Module):
         return moved.reshape(*nodes.shape[:2], *moved.shape[1:]), back
 
     def seen(
-        self, moved: Float[Array, "n k c *space"], offsets: dict[str, Array], which: Int[Array, "n"]
+        self, moved: Float[Array, "n k c *space"], light: dict[str, Array], which: Int[Array, "n"]
     ) -> Float[Array, "n z v u"]:
-        """The measurements ``which`` of the scene at their times."""
-        return self.model.seen(self.volumes(moved), which, offsets)
+        """The measurements ``which`` of the scene at their times, under the :meth:`ForwardModel.light`."""
+        return self.model.seen(self.volumes(moved), which, light)
 
     def volumes(self, images: Float[Array, "*n c *space"]) -> Float[Array, "*n c z y x"]:
         """What moves, as the instrument takes it."""
@@ -153,12 +153,13 @@ def predict(
 ) -> Float[Array, "m z v u"]:
     """Predicted measurements with every level open; ``shift`` moves the scene by result pixels along its axes."""
     shared, _ = renderer.shared(parameters, jnp.float32(1))
+    light = renderer.model.light(parameters["illumination"])
 
     def one(i: Array) -> Array:
         nodes = renderer.nodes(parameters, jnp.float32(1), i[None])
         if shift is not None:
             nodes = nodes - shift.reshape(-1, *[1] * len(renderer.space))
         moved, _ = renderer.moved(shared, nodes)
-        return renderer.seen(moved, parameters["illumination"], i[None])[0]
+        return renderer.seen(moved, light, i[None])[0]
 
     return jax.lax.map(one, jnp.arange(len(renderer.model.times)))

@@ -38,18 +38,22 @@ class ForwardModel(eqx.Module):
         """
         return {"intensity": jnp.zeros(len(self.times))}
 
-    def corrected(self, offsets: dict[str, Array]) -> ForwardModel:
-        """The model with all ``offsets`` but the gains applied; default: none."""
+    def light(self, offsets: dict[str, Array]) -> dict[str, Array]:
+        """What ``offsets`` make of the light, worked out once for all measurements; default: the offsets themselves."""
+        return offsets
+
+    def corrected(self, light: dict[str, Array]) -> ForwardModel:
+        """The model under that :meth:`light`, gains aside; default: itself."""
         return self
 
     def seen(
-        self, scenes: Float[Array, "n k c z y x"], which: Int[Array, "n"], offsets: dict[str, Array]
+        self, scenes: Float[Array, "n k c z y x"], which: Int[Array, "n"], light: dict[str, Array]
     ) -> Float[Array, "n z v u"]:
-        """:meth:`render` with ``offsets`` applied; the mean gain is 1, so that the scene keeps its scale."""
-        images = self.corrected(offsets).render(scenes, which)
-        if "intensity" not in offsets:
+        """:meth:`render` under that :meth:`light`; the mean gain is 1, so that the scene keeps its scale."""
+        images = self.corrected(light).render(scenes, which)
+        if "intensity" not in light:
             return images
-        gain = 1 + offsets["intensity"]
+        gain = 1 + light["intensity"]
         return images * (gain[which] / jnp.mean(gain))[:, None, None, None]
 
     @property

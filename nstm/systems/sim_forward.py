@@ -56,9 +56,9 @@ class SimForward(ForwardModel):
         """Corrections of the gains and of the pattern; see :meth:`Pattern.offsets`."""
         return {**super().offsets(), **self.pattern.offsets()}
 
-    def corrected(self, offsets: dict[str, Array]) -> SimForward:
+    def corrected(self, light: dict[str, Array]) -> SimForward:
         """The model with a corrected pattern."""
-        return eqx.tree_at(lambda m: m.pattern, self, self.pattern.corrected(offsets))
+        return eqx.tree_at(lambda m: m.pattern, self, self.pattern.corrected(light))
 
     def output(self, scene: Float[Array, "1 z y x"]) -> Float[Array, "1 z y x"]:
         """The field of the camera, limited to the lateral support of the shifted transfer functions."""

@@ -102,7 +102,7 @@ class Speckle(ImagingSystem):
         transfer = self.transfer(camera, pixel_um, pixel_um)
         transfer[camera[0] // 2] = 0  # the Nyquist row has no sign
         return SpeckleForward(
-            amplitude=jnp.ones((self.settings.illumination.patterns, *fine), jnp.float32),
+            patterns=jnp.ones((self.settings.illumination.patterns, *fine), jnp.float32),
             band=jnp.asarray(radius <= self._light_band(), jnp.float32),
             transfer=jnp.asarray(transfer, jnp.float32),
             support=jnp.asarray(radius < self.cutoff(calibration), jnp.float32),

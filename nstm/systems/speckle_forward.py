@@ -18,33 +18,33 @@ class SpeckleForward(ForwardModel):
     amplitudes are corrections that a fit refines from uniform light on (:meth:`offsets`).
     """
 
-    amplitude: Float[Array, "m y x"]
+    patterns: Float[Array, "m y x"]  # the light of every frame, mean 1 over the frames at every place
     band: Float[Array, "y f"]
     transfer: Float[Array, "v h"]
     support: Float[Array, "y f"]
     camera_shape: tuple[int, int] = eqx.field(static=True)
     camera_field: tuple[int, int, int, int] = eqx.field(static=True)  # first row and column, rows, columns
 
-    def patterns(self) -> Float[Array, "m y x"]:
-        """The light of every frame, mean 1 over the frames at every place."""
-        plane = self.scene_shape[-2:]
-        light = jnp.fft.irfft2(jnp.fft.rfft2(self.amplitude) * self.band, s=plane) ** 2
-        return light / jnp.maximum(jnp.mean(light, axis=0), 1e-6)
-
     def render(self, scenes: Float[Array, "n 1 1 1 y x"], which: Int[Array, "n"]) -> Float[Array, "n 1 v u"]:
         """Frames of the camera from the scene at their times."""
-        spectrum = crop_spectrum(scenes[:, 0, 0, 0] * self.patterns()[which], self.camera_shape)
+        spectrum = crop_spectrum(scenes[:, 0, 0, 0] * self.patterns[which], self.camera_shape)
         frames = jnp.fft.irfft2(spectrum * self.transfer, s=self.camera_shape)
         y, x, h, w = self.camera_field
         return frames[:, None, y : y + h, x : x + w]
 
     def offsets(self) -> dict[str, Array]:
-        """The amplitudes; gains are part of them."""
-        return {"amplitude": jnp.zeros_like(self.amplitude)}
+        """The amplitudes, from 1 on; gains are part of them."""
+        return {"amplitude": jnp.zeros_like(self.patterns)}
 
-    def corrected(self, offsets: dict[str, Array]) -> SpeckleForward:
-        """The model with the light that ``offsets`` make."""
-        return eqx.tree_at(lambda m: m.amplitude, self, self.amplitude + offsets["amplitude"])
+    def light(self, offsets: dict[str, Array]) -> dict[str, Array]:
+        """The patterns, ``(m, y, x)``."""
+        amplitude = jnp.fft.rfft2(1 + offsets["amplitude"]) * self.band
+        patterns = jnp.fft.irfft2(amplitude, s=self.scene_shape[-2:]) ** 2
+        return {"patterns": patterns / jnp.maximum(jnp.mean(patterns, axis=0), 1e-6)}
+
+    def corrected(self, light: dict[str, Array]) -> SpeckleForward:
+        """The model under these patterns."""
+        return eqx.tree_at(lambda m: m.patterns, self, light["patterns"])
 
     def output(self, scene: Float[Array, "1 1 y x"]) -> Float[Array, "1 1 y x"]:
         """The field of the camera, limited to the frequencies that the patterns bring into the objective's reach."""

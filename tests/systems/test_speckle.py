@@ -46,11 +46,12 @@ def test_forward_model_is_the_simulated_microscope(system, recording):
     """With the true light and sample it gives the noise-free frames."""
     model = system.forward((1, 32, 32), recording.times[0][:, None], {}, MICROSCOPE.pixel_um, 0)
     root = np.sqrt(recording.patterns[0] / recording.patterns[0].mean(axis=0))
-    lit = model.corrected({"amplitude": jnp.asarray(root) - 1})
+    lit = model.corrected(
+        eqx.tree_at(lambda m: m.band, model, jnp.ones_like(model.band)).light({"amplitude": root - 1})
+    )
     object_ = recording.truth[0] * recording.patterns[0].mean(axis=0)
     scenes = jnp.asarray(np.broadcast_to(object_, (12, 1, 1, 1, 64, 64)))
-    whole = eqx.tree_at(lambda m: m.band, lit, jnp.ones_like(lit.band))
-    frames = np.asarray(whole.render(scenes, jnp.arange(12)))[:, 0]
+    frames = np.asarray(lit.render(scenes, jnp.arange(12)))[:, 0]
     inside = np.s_[:, 6:-6, 6:-6]
     error = frames[inside] - recording.clean[0][inside]
     assert np.sqrt(np.mean(error**2)) < 0.03 * np.sqrt(np.mean(recording.clean[0][inside] ** 2))
@@ -58,9 +59,9 @@ def test_forward_model_is_the_simulated_microscope(system, recording):
 
 def test_patterns_are_positive_and_uniform_on_average(system, recording):
     model = system.forward((1, 32, 32), recording.times[0][:, None], {}, MICROSCOPE.pixel_um, 4)
-    np.testing.assert_allclose(model.patterns(), 1, rtol=1e-5)
+    np.testing.assert_allclose(model.light(model.offsets())["patterns"], 1, rtol=1e-5)
     rng = np.random.default_rng(0)
-    lit = model.corrected({"amplitude": jnp.asarray(rng.normal(size=model.amplitude.shape), jnp.float32)}).patterns()
+    lit = model.light({"amplitude": jnp.asarray(rng.normal(size=model.patterns.shape), jnp.float32)})["patterns"]
     assert lit.min() >= 0
     np.testing.assert_allclose(lit.mean(axis=0), 1, rtol=1e-4)
 
