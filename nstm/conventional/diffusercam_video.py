@@ -6,6 +6,7 @@ so that beside the video itself the memory is that of one block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import equinox as eqx
@@ -74,7 +75,9 @@ class Camera(eqx.Module):
 
         return self._back(residual, video.shape, video)
 
-    def _back(self, values: object, shape: tuple[int, ...], video: Array | None = None) -> tuple[Array, Array]:
+    def _back(
+        self, values: Callable[[Array, Array], Array], shape: tuple[int, ...], video: Array | None = None
+    ) -> tuple[Array, Array]:
         k = self.share.shape[-1]
         zero = jnp.zeros((k, *shape[1:]), jnp.float32)
 
@@ -82,7 +85,7 @@ class Camera(eqx.Module):
             total, squares = totals
             part = zero if video is None else self.part(video, b)
             _, back = jax.vjp(lambda layers: self.block(layers, b), zero)
-            of_block = values(part, b)  # type: ignore[operator]
+            of_block = values(part, b)
             added = self.part(total, b) + back(of_block)[0]
             total = jax.lax.dynamic_update_slice_in_dim(total, added, self.first[b], 0)
             return (total, squares + jnp.sum(of_block**2)), None
@@ -132,7 +135,7 @@ def _shrunk_pairs(video: Array, axis: int, shift: int, threshold: Array) -> Arra
     return jnp.moveaxis(jnp.concatenate([moved[:shift], pairs, moved[end:]]), 0, axis)
 
 
-Dual = tuple[Array, Array, Array]
+Dual = tuple[Array, ...]  # along time, y and x
 
 
 def exact(video: Array, prior: Prior, dual: Dual, rounds: int = _INNER) -> tuple[Array, Dual]:
@@ -156,12 +159,12 @@ def exact(video: Array, prior: Prior, dual: Dual, rounds: int = _INNER) -> tuple
     def body(_: Array, state: tuple[Dual, Dual, Array]) -> tuple[Dual, Dual, Array]:
         p, q, t = state
         image = primal(q)
-        after: Dual = tuple(  # type: ignore[assignment]
+        after: Dual = tuple(
             jnp.clip(d + jnp.diff(image, axis=axis) / 12, -limit, limit)
             for d, axis, limit in zip(q, axes, limits, strict=True)
         )
         faster = (1 + jnp.sqrt(1 + 4 * t**2)) / 2
-        onward: Dual = tuple(a + (t - 1) / faster * (a - b) for a, b in zip(after, p, strict=True))  # type: ignore[assignment]
+        onward: Dual = tuple(a + (t - 1) / faster * (a - b) for a, b in zip(after, p, strict=True))
         return after, onward, faster
 
     found, _, _ = jax.lax.fori_loop(0, rounds, body, (dual, dual, jnp.float32(1)))
@@ -176,7 +179,7 @@ def _adjoint_difference(slopes: Array, axis: int) -> Array:
 
 def no_dual(shape: tuple[int, ...]) -> Dual:
     """What the exact operator begins with."""
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         jnp.zeros(tuple(n - (i == axis % len(shape)) for i, n in enumerate(shape)), jnp.float32) for axis in (0, -2, -1)
     )
 

@@ -10,71 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from jaxtyping import Array, Float, Int
 from scipy.ndimage import uniform_filter
 
 from nstm.acquisition import Channel, DataError
-from nstm.conventional import diffusercam as still_results
-from nstm.conventional import diffusercam_video as video_results
 from nstm.io.arrays import array_shape, read_array
-from nstm.optics.lensless import Diffuser, binned, prepared_psf
 from nstm.optics.rolling_shutter import Blocks, Readout
 from nstm.settings import Conventional, override
-from nstm.systems.base import (
-    Calibration,
-    ForwardModel,
-    FramePart,
-    ImagingSystem,
-    Series,
-    register,
-)
+from nstm.systems.base import Calibration, FramePart, ImagingSystem, Series, register
 from nstm.systems.diffusercam_settings import DiffuserSettings
 
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from nstm.systems.diffusercam_forward import DiffuserForward
+
 COLOURS = ("red", "green", "blue")
-
-
-class DiffuserForward(ForwardModel):
-    """``y(r, c) = sum_t S_t(r) (h * x_t)(r, c)`` for blocks of rows ``r``; only a block's own layers are rendered.
-
-    The scene is in units of :attr:`unit`, such that an even one of 1 gives the brightest pixel 1. Planes of the
-    measurements are colours.
-    """
-
-    diffuser: Diffuser
-    share: Float[Array, "m lines k"]  # of the exposure of each line that falls into each layer
-    row: Int[Array, "m v"]
-    present: Float[Array, "m v"]  # 0 where the last block has no row
-    unit: Float[Array, ""]
-    spread: Float[Array, "m"]
-
-    def render(self, scenes: Float[Array, "n k c 1 y x"], which: Int[Array, "n"]) -> Float[Array, "n c v u"]:
-        """Blocks of rows from the scene in the layers that expose them."""
-        blocks = [
-            self.diffuser.rows(layers[:, :, 0] * self.unit, self.share[i], self.row[i]) * self.present[i][:, None]
-            for layers, i in zip(scenes, which, strict=True)
-        ]
-        return jnp.stack(blocks)
-
-    def offsets(self) -> dict[str, Array]:
-        """None: the light does not change from row to row of one frame."""
-        return {}
-
-    def scene_noise(self) -> Float[Array, "m"]:
-        """By the light of a place that falls on the rows of each block."""
-        return self.spread
-
-    def in_units(self, scene: Float[Array, "*n c 1 y x"]) -> Float[Array, "*n c 1 y x"]:
-        """All light of a place, in counts."""
-        return scene * self.unit
-
-    def output(self, scene: Float[Array, "c 1 y x"]) -> Float[Array, "c 1 y x"]:
-        """The scene without its padding."""
-        return self.in_field(self.in_units(scene))
 
 
 @register
@@ -213,6 +166,11 @@ class DiffuserCam(ImagingSystem):
         padding_px: int,
     ) -> DiffuserForward:
         """The forward model; the scene has ``padding_px`` pixels around what is shown of it."""
+        import jax.numpy as jnp
+
+        from nstm.optics.lensless import Diffuser
+        from nstm.systems.diffusercam_forward import DiffuserForward
+
         self._check(frame_shape)
         blocks, psf = self._blocks(frame_shape[1]), self._psf(frame_shape[1:])
         _, *shown = self.result_shape(frame_shape)
@@ -249,12 +207,16 @@ class DiffuserCam(ImagingSystem):
     def _wiener(
         self, frames: np.ndarray, calibration: Calibration, pixel_um: float, settings: Conventional, times_s: np.ndarray
     ) -> np.ndarray:
+        from nstm.conventional import diffusercam as still_results
+
         frame, psf, scene = self._still(frames)
         return _at_rest(still_results.wiener(frame, psf, scene, self.settings.wiener.parameter), times_s)
 
     def _admm(
         self, frames: np.ndarray, calibration: Calibration, pixel_um: float, settings: Conventional, times_s: np.ndarray
     ) -> np.ndarray:
+        from nstm.conventional import diffusercam as still_results
+
         frame, psf, scene = self._still(frames)
         admm = self.settings.admm
         weights = still_results.Admm(total_variation=admm.weight)
@@ -264,6 +226,9 @@ class DiffuserCam(ImagingSystem):
         self, frames: np.ndarray, calibration: Calibration, pixel_um: float, settings: Conventional, times_s: np.ndarray
     ) -> np.ndarray:
         """The layer of the video that each time lies in."""
+        from nstm.conventional import diffusercam_video as video_results
+        from nstm.optics.lensless import Diffuser
+
         frame, psf, scene = self._still(frames)
         blocks, readout, fista = self._blocks(frame.shape[-2]), self._readout(frame.shape[-2]), self.settings.fista
         camera = video_results.Camera(Diffuser(psf, scene), blocks, readout.layers)
@@ -312,6 +277,8 @@ class DiffuserCam(ImagingSystem):
         Raises:
             DataError: of another size than the frames, or without light.
         """
+        from nstm.optics.lensless import binned, prepared_psf
+
         pattern, background = self.settings.psf, self.settings.psf.background
         if self.pattern is not None:
             stored, background = self.pattern.reshape(-1, *self.pattern.shape[-2:]), 0.0
