@@ -82,8 +82,10 @@ def test_no_code_of_the_package_knows_the_workflow() -> None:
 @pytest.mark.parametrize("kind", ["diffusercam", "dpc", "sim", "speckle"])
 def test_a_config_is_checked_without_what_only_computing_needs(kind: str) -> None:
     """Every job of every rule checks the config once more, in a process of its own."""
-    code = f"import sys; from nstm.pipeline.experiment import system_class as find; find('{kind}', ''); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = f"import sys; from nstm.pipeline.experiment import system_class; system_class('{kind}', '')"
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(*sys.modules)"], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert f"nstm.systems.{kind}" in loaded
     assert not {"jax", "xarray", "dask", "zarr", "matplotlib", "scipy.optimize", "nd2"} & set(loaded)
 

@@ -8,6 +8,7 @@ on purpose: a reconstruction is not tested with its own optics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstm.acquisition import computed_times
-from nstm.simulate.camera import camera, instants, light_left
+from nstm.simulate.camera import camera
+from nstm.simulate.exposures import expose
 from nstm.simulate.grid import FINE, TRUTH_RATIO, FineGrid
 from nstm.simulate.motion import Motion
 from nstm.simulate.recording import SimRecording
@@ -159,33 +161,27 @@ def simulate_sim(
     """
     m, grid = microscope, FineGrid(microscope.shape, microscope.pixel_um, microscope.guard_px)
     times, calibration = m.times(acquisitions), m.calibration(seed)
-    truth_times = np.asarray(times.ravel() if truth_times is None else truth_times, np.float64)
-    follow, left = motion.followed(points.position), light_left(m.bleaching, times)
+    vectors = np.array(calibration["pattern_vectors"])
+
+    def light(t: int, angle: int, phase: int) -> Callable[[Array], Array]:
+        shift, modulation = calibration["phases"][angle][phase], calibration["modulation"][angle]
+        intensity = calibration["intensity"][angle][phase]
+        return lambda at: pattern_at(at, vectors[angle], shift, modulation) * intensity
+
     transfer = incoherent_transfer(grid.frequency / m.cutoff)
-    clean = np.zeros((*times.shape, *m.shape), np.float32)
-    for t, a, p in np.ndindex(times.shape):
-        middle = float(times[t, a, p])
-        vector, phase = np.array(calibration["pattern_vectors"][a]), calibration["phases"][a][p]
-        spectrum = np.zeros(grid.frequency.shape, np.complex64)
-        for now in instants(middle, m.exposure_s, m.sub_exposures):
-            at = follow(now)
-            lit = pattern_at(at, vector, phase, calibration["modulation"][a]) * calibration["intensity"][a][p]
-            spectrum += grid.spectra(at, (points.weight * lit)[:, None])[0]
-        clean[t, a, p] = grid.seen(spectrum, transfer) * (left(middle) / m.sub_exposures)
-    brightness = m.photons / np.percentile(clean.mean(axis=(0, 1, 2)), 99.9)
-    clean = np.maximum(clean * np.float32(brightness), 0) + np.float32(m.background)
+    exposed = expose(points, motion, m, grid, times, transfer, light, truth_times)
+    clean = exposed.clean
     if m.haze:
         clean += _haze(points.position, points.weight, grid) * np.float32(m.haze * clean.mean())
-    truth = [grid.limited(grid.spectra(follow(t), points.weight[:, None] * left(t)))[0] for t in truth_times.tolist()]
     return SimRecording(
         frames=camera(clean, offset=m.offset, read_noise=m.read_noise, seed=seed),
         clean=clean,
         times=times,
-        truth=np.stack(truth) * np.float32(brightness),
-        truth_times=truth_times,
+        truth=exposed.truth,
+        truth_times=exposed.truth_times,
         spacing_um=(m.pixel_um / TRUTH_RATIO,) * 2,
         calibration=calibration,
         motion=motion,
         microscope=m,
-        points=points.scaled(float(brightness)),
+        points=points.scaled(exposed.brightness),
     )

@@ -8,6 +8,7 @@ of aliases. :func:`stack` is the periodic miniature of it, on the grid of a reco
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +19,8 @@ from scipy.ndimage import map_coordinates
 
 from nstm.acquisition import computed_times
 from nstm.optics.grids import fourier_resample
-from nstm.simulate.camera import camera, instants, light_left
+from nstm.simulate.camera import camera
+from nstm.simulate.exposures import expose
 from nstm.simulate.grid import FINE, TRUTH_RATIO, FineGrid
 from nstm.simulate.motion import Motion
 from nstm.simulate.random_light import projected_masks, speckle
@@ -127,38 +129,34 @@ def simulate_speckle(
     """
     m, grid = microscope, FineGrid(microscope.shape, microscope.pixel_um, microscope.guard_px)
     times, rng = m.times(acquisitions), np.random.default_rng([seed, 1])
-    truth_times = np.asarray(times.ravel() if truth_times is None else truth_times, np.float64)
-    follow, left = motion.followed(points.position), light_left(m.bleaching, times)
+    patterns = np.zeros((*times.shape, *(n * TRUTH_RATIO for n in m.shape)), np.float32)
+
+    def light(t: int, frame: int) -> Callable[[Array], Array]:
+        pattern = m.patterns_on(grid.shape, grid.step, 1, rng)[0]
+        patterns[t, frame] = _in_field(pattern, m)
+
+        def lit(at: Array) -> Array:
+            places = (at / grid.step + m.guard_px * FINE).T
+            return np.maximum(map_coordinates(pattern, places, order=3, mode="grid-wrap"), 0)
+
+        return lit
+
     transfer = incoherent_transfer(grid.frequency / m.cutoff)
     if not m.pixel_integration:
         transfer = transfer / grid.pixel
-    clean = np.zeros((*times.shape, *m.shape), np.float32)
-    patterns = np.zeros((*times.shape, *(n * TRUTH_RATIO for n in m.shape)), np.float32)
-    for t, frame in np.ndindex(times.shape):
-        middle = float(times[t, frame])
-        light = m.patterns_on(grid.shape, grid.step, 1, rng)[0]
-        spectrum = np.zeros(grid.frequency.shape, np.complex64)
-        for now in instants(middle, m.exposure_s, m.sub_exposures):
-            at = follow(now)
-            lit = map_coordinates(light, (at / grid.step + m.guard_px * FINE).T, order=3, mode="grid-wrap")
-            spectrum += grid.spectra(at, (points.weight * np.maximum(lit, 0))[:, None])[0]
-        clean[t, frame] = grid.seen(spectrum, transfer) * (left(middle) / m.sub_exposures)
-        patterns[t, frame] = _in_field(light, m)
-    brightness = m.photons / np.percentile(clean.mean(axis=(0, 1)), 99.9)
-    clean = np.maximum(clean * np.float32(brightness), 0) + np.float32(m.background)
-    truth = [grid.limited(grid.spectra(follow(t), points.weight[:, None] * left(t)))[0] for t in truth_times.tolist()]
+    exposed = expose(points, motion, m, grid, times, transfer, light, truth_times)
     return SpeckleRecording(
-        frames=camera(clean, offset=m.offset, read_noise=m.read_noise, seed=seed),
-        clean=clean,
+        frames=camera(exposed.clean, offset=m.offset, read_noise=m.read_noise, seed=seed),
+        clean=exposed.clean,
         times=times,
-        truth=np.stack(truth) * np.float32(brightness),
-        truth_times=truth_times,
+        truth=exposed.truth,
+        truth_times=exposed.truth_times,
         spacing_um=(m.pixel_um / TRUTH_RATIO,) * 2,
         calibration={},
         motion=motion,
         microscope=m,
         patterns=patterns,
-        points=points.scaled(float(brightness)),
+        points=points.scaled(exposed.brightness),
     )
 
 
