@@ -34,13 +34,14 @@ class Channel:
     Attributes:
         name: what it is.
         unit: of its values; "": relative.
-        colour: ``signed`` where both signs mean something: shown in two colours about zero.
+        colour: ``signed`` where both signs mean something: shown in two colours about zero; ``red``, ``green`` and
+            ``blue`` in this order are shown together as a colour picture.
         main: the one that figures show; the first where no channel of a result says so.
     """
 
     name: str
     unit: str = ""
-    colour: Literal["grey", "signed"] = "grey"
+    colour: Literal["grey", "signed", "red", "green", "blue"] = "grey"
     main: bool = False
 
 
@@ -49,6 +50,15 @@ def channels_of(images: xr.DataArray) -> tuple[Channel, ...]:
     names = [str(name) for name in images["c"].values] if "c" in images.coords else [""] * images.sizes["c"]
     about = images.attrs.get("channel_about") or [{}] * len(names)
     return tuple(Channel(name, **known) for name, known in zip(names, about, strict=True))
+
+
+#: The colours of one picture.
+COLOURS = tuple(Channel(colour, colour=colour) for colour in ("red", "green", "blue"))
+
+
+def in_colour(channels: Sequence[Channel]) -> bool:
+    """Whether the channels are the colours of one picture."""
+    return [channel.colour for channel in channels] == [channel.colour for channel in COLOURS]
 
 
 def main_channel(images: xr.DataArray) -> int:

@@ -19,7 +19,7 @@ import xarray as xr
 import zarr
 from zarr.storage import LocalStore
 
-from nstm.acquisition import Channel, DataError, make_acquisitions
+from nstm.acquisition import Channel, DataError, in_colour, make_acquisitions
 from nstm.io.jsonfile import plain
 from nstm.io.protocol import shown
 from nstm.io.shards import codec, missing_shards, write_shards
@@ -42,6 +42,7 @@ _RAW_AXES = (("t", "time", "second"), ("raw", "channel", None), *((a, "space", "
 _TIMELAPSE_AXES = (("t", "time", "second"), ("c", "channel", None), *((a, "space", "micrometer") for a in "zyx"))
 #: Range that viewers show at first: percentiles, and pixels of a time that they are taken from.
 _SHOWN_PERCENT, _LOOKED_AT = (0.1, 99.9), 2**20
+_PRIMARY = ("FF0000", "00FF00", "0000FF")
 _REMEDY = "delete it and run the workflow again"
 StorePath = str | os.PathLike[str]
 
@@ -293,13 +294,15 @@ def _write_images(group: zarr.Group, images: Any, count: int, channels: int) -> 
 def _display(channels: Sequence[Channel], ranges: np.ndarray) -> dict[str, Any]:
     """NGFF's ``omero`` block: how viewers show the channels at first; the first time may hold nothing but NaN."""
     main = next((i for i, channel in enumerate(channels) if channel.main), 0)
-    shown = []
+    together, shown = in_colour(channels), []
     for index, (channel, (low, high)) in enumerate(zip(channels, ranges.tolist(), strict=True)):
         low, high = (low, high) if high > low else (0.0, 1.0)
         if channel.colour == "signed":
             low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
         window = {"start": low, "end": high, "min": low, "max": high}
-        shown.append({"label": channel.name, "color": "FFFFFF", "window": window, "active": index == main})
+        colour = _PRIMARY[index] if together else "FFFFFF"
+        active = together or index == main
+        shown.append({"label": channel.name, "color": colour, "window": window, "active": active})
     return {"channels": shown}
 
 

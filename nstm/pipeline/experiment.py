@@ -42,11 +42,11 @@ NUMERICS: dict[str, int] = {
     "quality": 3,
     "illumination": 5,
     "reconstruct": 7,
-    "conventional": 5,
-    "assemble": 2,
+    "conventional": 6,
+    "assemble": 3,
     "evaluate": 4,
-    "movie": 4,
-    "figures": 1,
+    "movie": 5,
+    "figures": 2,
     "report": 3,
 }
 

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from scipy.ndimage import map_coordinates
 
-from nstm.acquisition import Channel, DataError, channels_of, frame_axes_of, main_channel
+from nstm.acquisition import Channel, DataError, channels_of, frame_axes_of, in_colour, main_channel
 from nstm.io.protocol import clean_text, shown
 from nstm.io.store import is_raw, open_raw, open_timelapse
 from nstm.pipeline.provenance import RAW
@@ -124,15 +124,17 @@ def _raw_layer(raw: xr.Dataset, times_s: np.ndarray | None = None) -> LayerData:
 
 
 def _image_layers(images: xr.DataArray, title: str, visible: bool = True) -> list[LayerData]:
-    """One layer for every channel; the main one is shown."""
+    """One layer for every channel; the main one is shown, or all colours of a picture."""
     channels, main = channels_of(images), main_channel(images)
+    together = in_colour(channels)
     layers: list[LayerData] = []
     for index, channel in enumerate(channels):
         keywords = {
             **_of_store(title if len(channels) == 1 else f"{title}: {clean_text(channel.name)}", images),
             "colormap": _colormap(channel),
-            "contrast_limits": _limits(images, index),
-            "visible": visible and index == main,
+            "contrast_limits": _limits(images, None if together else index),
+            "visible": visible and (together or index == main),
+            **({"blending": "additive"} if together else {}),
         }
         layers.append((images.isel(c=index).data, keywords, "image"))
     return layers
@@ -260,12 +262,16 @@ def _is_motion(images: xr.DataArray) -> bool:
 
 
 def _colormap(channel: Channel) -> Any:
-    return ("red and blue about zero", lookup("RdBu_r") / 255.0) if channel.colour == "signed" else "gray"
+    if channel.colour == "signed":
+        return "red and blue about zero", lookup("RdBu_r") / 255.0
+    return "gray" if channel.colour == "grey" else channel.colour
 
 
-def _limits(images: xr.DataArray, channel: int) -> tuple[float, float]:
-    """The range that movies and figures show, from some of the times."""
+def _limits(images: xr.DataArray, channel: int | None) -> tuple[float, float]:
+    """The range that movies and figures show, from some of the times; ``None``: of all colours together."""
     chosen = np.unique(np.linspace(0, images.sizes["t"] - 1, _SAMPLED_TIMES).round().astype(int))
+    if channel is None:
+        return intensity_range(images.isel(t=chosen))
     one = images.isel(t=chosen, c=[channel])
     about = images.attrs.get("channel_about")
     one.attrs = {**images.attrs, "channel_about": about and [about[channel]]}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.signal import fftconvolve
 
-from nstm.acquisition import Channel
+from nstm.acquisition import COLOURS, Channel
 from nstm.optics.rolling_shutter import Readout
 from nstm.simulate.camera import camera
 from nstm.simulate.motion import Motion, deformation, vibration
@@ -22,8 +22,6 @@ from nstm.simulate.recording import Recording
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
-
-COLOURS = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ class DiffuserRecording(Recording):
 class ColourRecording(DiffuserRecording):
     """The same in red, green and blue."""
 
-    channels: ClassVar[tuple[Channel, ...]] = tuple(Channel(name) for name in COLOURS)
+    channels: ClassVar[tuple[Channel, ...]] = COLOURS
 
 
 def video(picture: Picture, motion: Motion, lens: LenslessCamera, times: Array) -> Image:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from nstm.acquisition import Channel, DataError
+from nstm.acquisition import COLOURS, Channel, DataError
 from nstm.io.arrays import array_shape, read_array
 from nstm.optics.rolling_shutter import Blocks, Readout
 from nstm.settings import Conventional, override
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from nstm.systems.diffusercam_forward import DiffuserForward
-
-COLOURS = ("red", "green", "blue")
 
 
 @register
@@ -58,7 +56,7 @@ class DiffuserCam(ImagingSystem):
         """Bind the settings; ``pattern (c, y, x)`` or ``(y, x)``, without background, takes the place of the file."""
         super().__init__(settings)
         self.pattern = pattern
-        self.channels = tuple(map(Channel, COLOURS)) if settings.colours == 3 else (Channel("intensity"),)
+        self.channels = COLOURS if settings.colours == 3 else (Channel("intensity"),)
         #: The part of the sensor that the sheet cuts out, "": all of it.
         self.crop = ""
 

@@ -18,7 +18,7 @@ from scipy import ndimage
 from nstm.io.store import replace_whole
 from nstm.visual.colour import ACCENT, EMPTY
 from nstm.visual.frames import shown_in
-from nstm.visual.panels import colours_of, intensity_range, meaning, plane
+from nstm.visual.panels import colours_of, intensity_range, meaning, picture_of, plane, shown_volumes
 from nstm.visual.series import Panel, field_aspect, shared_times
 from nstm.visual.text import length_label, one_line, round_length_um, time_labels
 
@@ -83,7 +83,7 @@ def still(
     )
     for i, panel in enumerate(panels):
         limits = intensity_range(panel.images, saturated_percent)
-        image = plane(panel.images, index)
+        image = picture_of(shown_volumes(panel.images, index))
         pixel_um = float(panel.images.attrs["pixel_um"])
         whole, zoom = (figure.add_subplot(grid[c]) for c in ((i, 0), (i, 1))) if wide else (
             figure.add_subplot(grid[c]) for c in ((0, i), (1, i))
@@ -157,7 +157,7 @@ def show(
 
     Args:
         axes: where.
-        image: ``(y, x)``; NaN is left dark.
+        image: ``(y, x)``, or ``(y, x, 3)`` in colour; NaN is left dark.
         pixel_um: um.
         limits: black and white.
         reason: why there is no result.
@@ -168,7 +168,7 @@ def show(
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_facecolor(EMPTY_TONE)
-    ny, nx = image.shape
+    ny, nx = image.shape[:2]
     y0, x0, height, width = (0.0, 0.0, ny * pixel_um, nx * pixel_um) if box is None else (*box, box[2])
     axes.set_xlim(x0, x0 + width)
     axes.set_ylim(y0 + height, y0)
@@ -178,6 +178,8 @@ def show(
         axes.text(0.5, 0.5, text, transform=axes.transAxes, color="white", ha="center", va="center",
                   fontsize=SMALL, wrap=True)  # fmt: skip
         return
+    if image.ndim == 3:
+        image = np.clip((image - limits[0]) / (limits[1] - limits[0]), 0, 1)
     axes.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1], extent=(0, nx * pixel_um, ny * pixel_um, 0),
                 interpolation="nearest" if box else "antialiased")  # fmt: skip
     axes.set_xlim(x0, x0 + width)

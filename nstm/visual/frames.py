@@ -20,9 +20,9 @@ from nstm.visual.panels import (
     empty_panel,
     intensity_range,
     meaning,
-    projected,
+    picture_of,
+    shown_volumes,
     to_rgb,
-    volume,
 )
 from nstm.visual.series import Moment, Panel, block_of, frames_per_time, moments, place_in_series, shared_times
 from nstm.visual.text import draw_scale_bar, draw_text, length_label, time_labels
@@ -93,7 +93,7 @@ class Painter:
         self.pixel_um = float(panel.images.attrs["pixel_um"])
         self.um_per_px = self.pixel_um * panel.images.sizes["x"] / self.size[0]
         self._last: tuple[int, Image.Image] | None = None
-        self._volume = functools.lru_cache(maxsize=3)(self._read)
+        self._shown = functools.lru_cache(maxsize=3)(functools.partial(shown_volumes, panel.images))
         self._moved = functools.lru_cache(maxsize=2)(panel.moved)
         self.enlarged, self.longest_um = enlargement(panel, self.um_per_px, self.size) if panel.arrows else (1.0, 0.0)
 
@@ -110,7 +110,7 @@ class Painter:
 
     def has_result(self, time_index: int) -> bool:
         """Whether the panel has a result at a time."""
-        return bool(np.isfinite(self._volume(time_index)).any())
+        return bool(np.isfinite(self._shown(time_index)).any())
 
     def picture(self, moment: Moment) -> Image.Image:
         """The panel at a moment; between two times what was there before, unless it can be carried along."""
@@ -123,20 +123,22 @@ class Painter:
         return picture
 
     def _drawn(self, moment: Moment, at: int) -> Image.Image:
-        planes, carried = self._at(moment)
-        if not np.isfinite(planes).any():
+        volumes, carried = self._at(moment)
+        if not np.isfinite(volumes).any():
             return empty_panel(self.size, self.panel.reason(at), self.text_px)
         if self.by_depth:
-            picture = depth_to_rgb(planes, self.limits, self.size)
+            picture = depth_to_rgb(volumes[0], self.limits, self.size)
             _draw_depth(picture, self._depth_um(), self.text_px)
         else:
-            picture = to_rgb(projected(planes), self.limits, self.size, colours=self.colours)
+            picture = to_rgb(picture_of(volumes), self.limits, self.size, colours=self.colours)
         at = moment.index if carried else at
         if self.panel.arrows:
             picture = picture.point([round(v * _DIMMED) for v in range(256)] * 3)
             moved = self._moved(at)
             if moved is not None:
-                draw_arrows(picture, in_plane(moved, self._volume(at)), self.um_per_px / self.enlarged, self.text_px)
+                draw_arrows(
+                    picture, in_plane(moved, self._shown(at).mean(axis=0)), self.um_per_px / self.enlarged, self.text_px
+                )
             draw_wheel(picture, self.text_px)
         for corners in self.panel.outlined(at):
             draw_outline(picture, corners / self.um_per_px, self.text_px)
@@ -144,23 +146,21 @@ class Painter:
         return picture
 
     def _at(self, moment: Moment) -> tuple[np.ndarray, bool]:
-        """The volume, and whether it was carried along from the time before."""
+        """What is shown, ``(c, z, y, x)``, and whether it was carried along from the time before."""
         if moment.measured:
-            return self._volume(moment.index), False
-        before, after = self._volume(moment.index - 1), self._volume(moment.index)
+            return self._shown(moment.index), False
+        before, after = self._shown(moment.index - 1), self._shown(moment.index)
         moved = self._moved(moment.index)
         if moved is None or not self._carries(moment.index):
             return before, False
         step = float(self.panel.images.attrs.get("z_step_um") or 1.0)
         pitch = np.array([step, self.pixel_um, self.pixel_um][-len(moved) :]).reshape(-1, 1, 1, 1)
-        return between(before, after, moved / pitch, moment.share), True
+        pairs = zip(before, after, strict=True)
+        return np.stack([between(b, a, moved / pitch, moment.share) for b, a in pairs]), True
 
     def _carries(self, time_index: int) -> bool:
         """Whether the panel is carried along from the time before to this one."""
         return self._moved(time_index) is not None and self.has_result(time_index - 1) and self.has_result(time_index)
-
-    def _read(self, time_index: int) -> np.ndarray:
-        return volume(self.panel.images, time_index)
 
     def _depth_um(self) -> float | None:
         step = self.panel.images.attrs.get("z_step_um")

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image, ImageDraw
 
-from nstm.acquisition import channels_of, main_channel
+from nstm.acquisition import channels_of, in_colour, main_channel
 from nstm.visual.colour import ACCENT, BACKGROUND, EMPTY, FAINT, TEXT, depth_colours, lookup, srgb_from_linear
 from nstm.visual.text import draw_text, fitted, font, wrapped
 
@@ -20,9 +20,27 @@ _RANGE_PIXELS = 4_000_000
 
 
 def volume(images: xr.DataArray, time_index: int, channel: int | None = None) -> np.ndarray:
-    """One time as ``(z, y, x)`` float32; of several channels the main one unless ``channel`` says another."""
+    """One time as ``(z, y, x)`` float32.
+
+    Of several channels the main one unless ``channel`` says another; of colours their mean, the brightness.
+    """
+    if channel is None and in_colour(channels_of(images)):
+        return np.mean(shown_volumes(images, time_index), axis=0)
     channel = main_channel(images) if channel is None else channel
     return np.asarray(images.isel(t=time_index, c=channel).transpose("z", "y", "x").values, dtype=np.float32)
+
+
+def shown_volumes(images: xr.DataArray, time_index: int) -> np.ndarray:
+    """What a panel shows of one time, ``(c, z, y, x)`` float32: red, green and blue, or the main channel alone."""
+    if not in_colour(channels_of(images)):
+        return volume(images, time_index)[None]
+    return np.asarray(images.isel(t=time_index).transpose("c", "z", "y", "x").values, dtype=np.float32)
+
+
+def picture_of(volumes: np.ndarray) -> np.ndarray:
+    """What is :func:`shown_volumes` as a picture ``(y, x)``, or ``(y, x, 3)`` in colour: the maximum along z."""
+    found = [projected(planes) for planes in volumes]
+    return found[0] if len(found) == 1 else np.stack(found, axis=-1)
 
 
 def projected(planes: np.ndarray) -> np.ndarray:
@@ -43,7 +61,7 @@ def plane(images: xr.DataArray, time_index: int, channel: int | None = None) -> 
 
 
 def colours_of(images: xr.DataArray) -> str:
-    """The map that the main channel is shown in: grey, or two colours about a light zero where signs mean something."""
+    """The map that a single channel is shown in: grey, or two colours about a light zero where signs mean something."""
     return "RdBu_r" if channels_of(images)[main_channel(images)].colour == "signed" else "gray"
 
 
@@ -58,7 +76,7 @@ def meaning(images: xr.DataArray, limits: tuple[float, float]) -> str:
 
 
 def intensity_range(images: xr.DataArray, saturated_percent: float = 0.1) -> tuple[float, float]:
-    """Black and white of a panel: percentiles of its main channel over all times, NaN and infinity ignored.
+    """Black and white of a panel: percentiles of what it shows over all times, NaN and infinity ignored.
 
     Where signs mean something they lie the same way from zero.
 
@@ -71,7 +89,7 @@ def intensity_range(images: xr.DataArray, saturated_percent: float = 0.1) -> tup
     """
     count = images.sizes["t"]
     share = max(1, math.ceil(count * images.sizes["y"] * images.sizes["x"] / _RANGE_PIXELS))
-    values = [_finite(plane(images, i).ravel()[i % share :: share]) for i in range(count)]
+    values = [_finite(picture_of(shown_volumes(images, i)).ravel()[i % share :: share]) for i in range(count)]
     found = np.concatenate(values) if values else np.empty(0, np.float32)
     if found.size == 0:
         return 0.0, 1.0
@@ -94,22 +112,24 @@ def to_rgb(
     """A plane as an RGB picture, enlarged by whole pixels where that fits, else by Lanczos.
 
     Args:
-        image: ``(y, x)`` float; pixels without a value (NaN) become dark and neutral.
+        image: ``(y, x)`` float, or ``(y, x, 3)`` in colour; pixels without a value (NaN) become dark and neutral.
         limits: black and white.
         size: (width, height) of the picture, pixel.
-        colours: name of the map.
+        colours: name of the map of ``(y, x)``.
         gamma: exponent of the display, 1 is linear; whoever changes it states it.
     """
-    valid = np.isfinite(image)
+    parts = np.atleast_3d(image)
+    valid = np.isfinite(parts).all(axis=-1)
     if not valid.any():
         return Image.new("RGB", size, EMPTY)
     low, high = limits
-    scaled = np.where(valid, (image - low) / (high - low), 0.0).astype(np.float32)
+    scaled = np.where(valid[..., None], (parts - low) / (high - low), 0.0).astype(np.float32)
     whole = size[0] % image.shape[1] == 0 and size[0] // image.shape[1] * image.shape[0] == size[1]
     method = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
     # clipped after the enlargement, so that Lanczos sees the data and not its saturated copy
-    large = np.clip(np.asarray(Image.fromarray(scaled).resize(size, method)), 0, 1) ** gamma
-    rgb = lookup(colours)[np.round(large * 255).astype(np.uint8)]
+    enlarged = [np.asarray(Image.fromarray(part).resize(size, method)) for part in np.moveaxis(scaled, -1, 0)]
+    levels = np.round(255 * np.clip(np.stack(enlarged, axis=-1), 0, 1) ** gamma).astype(np.uint8)
+    rgb = levels if image.ndim == 3 else lookup(colours)[levels[..., 0]]
     if not valid.all():
         hole = Image.fromarray((~valid).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
         rgb[np.asarray(hole) > 127] = EMPTY

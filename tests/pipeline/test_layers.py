@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from nstm.acquisition import Channel, DataError, make_acquisitions
+from nstm.acquisition import COLOURS, Channel, DataError, make_acquisitions
 from nstm.io.store import write_raw, write_timelapse
 from nstm.pipeline.layers import layers_text, view_layers
 from nstm.pipeline.view import fill, time_text, view
@@ -156,6 +156,15 @@ def test_volumes_and_signed_channels(tmp_path):
     np.testing.assert_allclose(arrows[:, 1], [[0, 0.5, 1, 2]] * len(arrows), rtol=1e-5)
     assert vectors["scale"] == pytest.approx((0.1, 0.2, PIXEL, PIXEL))
     assert set(arrows[:, 0, 1] + arrows[:, 1, 1]) == {0, 1, 2, 3}  # arrows in every plane
+
+
+def test_colours_are_shown_together(tmp_path):
+    write(tmp_path, "nstm", np.random.default_rng(0).random((6, 3, 1, 48, 64)), channels=COLOURS)
+    layers = [keywords for _, keywords, kind in view_layers(tmp_path) if kind == "image"]
+    assert [(k["colormap"], k["blending"], k["visible"]) for k in layers] == [
+        (colour, "additive", True) for colour in ("red", "green", "blue")
+    ]
+    assert len({k["contrast_limits"] for k in layers}) == 1  # else white would not be white
 
 
 def test_one_store_alone_and_an_experiment_of_one_sample(sample):

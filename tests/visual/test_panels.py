@@ -5,8 +5,9 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+from nstm.acquisition import COLOURS
 from nstm.visual.colour import EMPTY, direction_colours, hue_circle, lookup, time_colours
-from nstm.visual.panels import arrange, empty_panel, intensity_range, plane, to_rgb
+from nstm.visual.panels import arrange, empty_panel, intensity_range, picture_of, plane, shown_volumes, to_rgb
 from nstm.visual.text import draw_scale_bar, fitted, font, length_label, one_line, round_length_um, time_labels, wrapped
 
 
@@ -142,3 +143,19 @@ def test_colours():
     assert np.allclose(towards[0], towards[1])
     assert np.abs(towards[0] - towards[2]).max() > 0.2
     assert lookup().shape == (256, 3)
+
+
+def test_colours_are_shown_together():
+    values = np.zeros((2, 3, 1, 2, 2))
+    values[1, :, 0] = [[[1, 0], [0, 1]], [[0, 1], [0, 1]], [[0, 0], [1, 1]]]  # red, green, blue and white
+    images = series(values)
+    images = images.assign_coords(c=[c.name for c in COLOURS])
+    images.attrs["channel_about"] = [{"colour": c.colour} for c in COLOURS]
+    limits = intensity_range(images, 0)
+    assert limits == (0, 1)
+    shown = np.asarray(to_rgb(picture_of(shown_volumes(images, 1)), limits, (2, 2)))
+    assert shown.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]]
+    np.testing.assert_allclose(plane(images, 1), [[1 / 3, 1 / 3], [1 / 3, 1]], rtol=1e-6)
+    images.values[1, 1, 0, 0, 0] = np.nan
+    hole = np.asarray(to_rgb(picture_of(shown_volumes(images, 1)), limits, (2, 2)))[0, 0]
+    assert tuple(hole) == EMPTY
