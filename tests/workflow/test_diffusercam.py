@@ -53,3 +53,32 @@ def test_through_every_rule(tmp_path):
     assert workdir.result("disc/figures/rows.png").exists()
     assert "disc" in workdir.result("report.html").read_text()
     assert workdir.planned() == {}
+
+
+@pytest.mark.end_to_end
+def test_static_results_of_a_real_hand(tmp_path, shared_data):
+    """A global shutter: nothing moves within the frame, so only what is static is asked for, by its name."""
+    recorded = shared_data / "lensless" / "diffusercam"
+    config = f"""\
+samples: samples.tsv
+systems:
+  camera:
+    kind: diffusercam
+    optics: {{pixel_um: 5.0}}
+    camera: {{offset: 0}}
+    frames: {{exposure_s: 0.1, binning: 4}}
+    readout: {{line_time_s: 1.0e-6, halves: single}}
+    psf: {{path: {recorded / "psf_sample.tif"}}}
+    scene_share: 1.0
+    admm: {{iterations: 100}}
+"""
+    row = {"sample": "hand", "path": str(recorded / "rawdata_hand_sample.tif"), "system": "camera"}
+    workdir = Workdir(tmp_path, config, [row])
+    workdir.snakemake("results/hand/timelapse/wiener.ome.zarr", "results/hand/timelapse/admm.ome.zarr")
+    for name in ("wiener", "admm"):
+        image = open_timelapse(workdir.result(f"hand/timelapse/{name}.ome.zarr")).values[0, 0, 0]
+        hand, beside = image[90:210, 180:350], image[225:, :150]
+        assert np.percentile(hand, 90) > 8 * np.percentile(beside, 90), name
+        thumb, between = image[80:120, 220:250].max(), image[60:110, 280:340].max()
+        assert thumb > 3 * between, f"{name}: the thumb stands apart from the fingers"
+    assert not workdir.result("hand/jobs").exists(), "nothing that moves was fitted"
