@@ -356,6 +356,13 @@ class Reconstruction(Section):
             "(networks also from other seeds): their spread is what chance decides; 0: none"
         ),
     ] = 0
+    snapshots: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]],
+        Field(
+            description="shares of the steps after which the scene of a sample's first acquisition is kept, for the "
+            "figure from coarse to fine"
+        ),
+    ] = [0.1, 0.3, 0.6, 1.0]
     output_times: Annotated[
         Literal["orientations", "frames", "windows"] | Annotated[int, Field(ge=1, le=1000)],
         Field(

@@ -380,5 +380,7 @@ def _restrict(reconstruction: dict[str, Any], acquisitions: Iterable[int]) -> No
     reconstruction["held_out"] = [i for i in reconstruction["held_out"] if i in inside]
     if not reconstruction["held_out"]:
         del reconstruction["held_out_frames"], reconstruction["seeds"]
+    if 0 not in inside:
+        del reconstruction["snapshots"]
     if isinstance(reconstruction["static"], list):
         reconstruction["static"] = [i for i in reconstruction["static"] if i in inside]

@@ -12,11 +12,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from nstm.acquisition import DataError, frame_shape_of
+from nstm.acquisition import DataError, frame_shape_of, main_channel
 from nstm.illumination.transfer import SeenTransfer
 from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw, replace_whole
 from nstm.pipeline.experiment import Stage
+from nstm.pipeline.fits import snapshots_of
 from nstm.pipeline.panels import Shown, panels_of
 from nstm.systems.base import ImagingSystem
 from nstm.visual.arrows import in_plane
@@ -29,6 +30,7 @@ from nstm.visual.panels import colours_of, intensity_range, plane, volume
 from nstm.visual.preview import write_small
 from nstm.visual.rows import rows_figure
 from nstm.visual.series import Panel, block_of
+from nstm.visual.snapshots import snapshots_figure
 from nstm.visual.spectra import illumination_figure, spectra_figure
 from nstm.visual.text import time_labels
 
@@ -46,6 +48,7 @@ def run_figures(
     raw_store: str | Path,
     illumination_json: str | Path,
     metrics_json: str | Path,
+    first_fit: str | Path,
     files: Shown,
     out_folder: str | Path,
     pictures: Mapping[str, str | Path] | None = None,
@@ -59,6 +62,7 @@ def run_figures(
         raw_store: frames of the sample.
         illumination_json: its consensus says what the instrument transfers, its transfer functions what is seen of it.
         metrics_json: holds the loss of the fits.
+        first_fit: record of the sample's first job, with the snapshots of its first fit.
         files: stores of the sample.
         out_folder: folder to write.
         pictures: ``movie``, ``still`` and ``quality``; of these and of the figures ``small`` then holds copies
@@ -77,6 +81,7 @@ def run_figures(
         consensus=light["consensus"],
         transfer=[SeenTransfer(o["order"], *(np.array(o[k], float) for k in _CURVES)) for o in light["transfer"]],
         fits=[f for f in read_json(metrics_json).get("fits") or [] if f.get("loss")],
+        snapshots=snapshots_of(first_fit),
         saturated_percent=float(params["saturated_percent"]),
     )
     listed = []
@@ -106,6 +111,7 @@ class Sample:
     consensus: Mapping[str, Any]
     transfer: list[SeenTransfer]
     fits: list[dict[str, Any]]
+    snapshots: dict[int, np.ndarray]
     saturated_percent: float
 
     @property
@@ -204,6 +210,12 @@ def drawings_of(sample: Sample) -> Iterator[Drawing]:
             "their line speak for another numerical aperture, wavelength or pixel size, or for aberrations."
         )
         yield Drawing("transfer", "Transfer functions", caption, partial(transfer_figure, sample.transfer))
+    if sample.snapshots:
+        caption = "The scene of the first acquisition on the way of its fit: levels open from coarse to fine."
+        images = sample.nstm.images
+        pixel_um, channel = float(images.attrs["pixel_um"]), main_channel(images)
+        draw = partial(snapshots_figure, sample.snapshots, pixel_um, channel=channel, saturated_percent=percent)
+        yield Drawing("snapshots", "From coarse to fine", caption, draw)
     if sample.fits:
         caption = "Mean squared residual over the steps: levels open from coarse to fine, so it falls in stages."
         yield Drawing("loss", "Loss of the fits", caption, partial(loss_figure, sample.fits))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -19,6 +20,7 @@ from nstm.io.jsonfile import read_json
 from nstm.io.store import open_raw, replace_whole
 from nstm.pipeline.device import prepare_device
 from nstm.pipeline.experiment import Stage
+from nstm.pipeline.fits import SNAPSHOTS
 from nstm.pipeline.lineage import lineage
 from nstm.pipeline.progress import Progress, until_terminated
 from nstm.pipeline.record import noise_units, record_of, spread_of
@@ -140,7 +142,8 @@ class _Fits:
 
 
 #: Arrays of one acquisition by name (``scene (t, c, z, y, x)``, ``displacement (t, d, z, y, x)`` um, and ``static``
-#: like ``scene`` where some acquisition of the job asks for it), and its record.
+#: like ``scene`` where some acquisition of the job asks for it, ``snapshots (s, c, z, y, x)`` of the first acquisition
+#: of the sample), and its record.
 _Results = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
@@ -161,13 +164,17 @@ def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
     if fits.calibration["status"] == "fail":
         return arrays, record
     begin = time.process_time()
+    kept = [math.ceil(share * settings.steps) for share in settings.snapshots] if index == 0 else []
     try:
-        fit = fits()
+        fit = fits(snapshots=kept)
     except (FitError, DataError) as error:
         record["reasons"].append({"severity": "fail", "code": "fit", "message": str(error)})
         return arrays, record
     arrays["scene"] = _at(fit.scene, times_s, measured, scene)
     arrays["displacement"] = _at(fit.motion, times_s, measured, arrays["displacement"])
+    if snapshots := fit.snapshots:
+        arrays[SNAPSHOTS] = np.stack(list(snapshots.values()))
+        record["snapshot_steps"] = list(snapshots)
     record |= {
         "status": fits.calibration["status"],
         "cpu_seconds": time.process_time() - begin,
@@ -275,7 +282,7 @@ def _write(
     with replace_whole(out_store) as partial:
         group = zarr.create_group(str(partial))
         for name in results[0][0]:
-            whole = np.concatenate([arrays[name] for arrays, _ in results])
+            whole = np.concatenate([arrays[name] for arrays, _ in results if name in arrays])
             array = group.create_array(name, shape=whole.shape, chunks=(1, *whole.shape[1:]), dtype="float32")
             array[:] = whole
         group.attrs["nstm"] = {

@@ -9,6 +9,7 @@ def test_function(experiment, params, tmp_path) -> None:
     folder = experiment.result("small")
     names = {"illumination": "illumination.json", "metrics": "metrics.json", "movie": "movie.mp4", "still": "still.png"}
     found = {name: folder / file for name, file in {**names, "quality": "quality.png"}.items()}
+    (found["first_fit"],) = (folder / "fits").glob("00000-*.zarr")
     files = {
         "stores": {n: folder / "timelapse" / f"{n}.ome.zarr" for n in ("nstm", "conventional", "widefield")},
         "motion": folder / "timelapse" / "motion.ome.zarr",
@@ -19,6 +20,7 @@ def test_function(experiment, params, tmp_path) -> None:
     listed = [f["file"] for f in json.loads((tmp_path / "figures" / "figures.json").read_text())["figures"]]
     assert "frc.png" not in listed  # no truth was given
     assert {"overlay.png", "spectra.png", "profile.png", "illumination.png", "transfer.png", "loss.png"} <= set(listed)
+    assert "snapshots.png" in listed
 
 
 def test_rule(experiment, ran) -> None:

@@ -148,6 +148,11 @@ def per_job(pattern):
     return files
 
 
+def first_fit(wildcards):
+    """Record of the first reconstruct job of a sample."""
+    return per_job(FIT)(wildcards)[0]
+
+
 def timelapses(sample, names):
     """Time-lapse stores of a sample by their names."""
     return [TIMELAPSE.format(sample=sample, product=name) for name in names]

@@ -38,6 +38,7 @@ rule figures:
         illumination=ILLUMINATION,
         stores=images,
         motion=motion,
+        first_fit=first_fit,
         metrics=METRICS,
         trust=TRUST,
         truth=truth,

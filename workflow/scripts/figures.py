@@ -14,12 +14,13 @@ def main(params: dict[str, Any], raw: Path, found: dict[str, Path], files: dict[
     from nstm.pipeline.panels import Shown
 
     pictures = {name: found[name] for name in ("movie", "still", "quality")}
-    run_figures(params, raw, found["illumination"], found["metrics"], Shown(**files), out, pictures)
+    names = ("illumination", "metrics", "first_fit")
+    run_figures(params, raw, *(found[name] for name in names), Shown(**files), out, pictures)
 
 
 if __name__ == "__main__":
     with rule_log(snakemake.log[0], "figures", snakemake.threads):
-        names = ("illumination", "metrics", "movie", "still", "quality")
+        names = ("illumination", "metrics", "first_fit", "movie", "still", "quality")
         main(
             dict(snakemake.params.settings),
             Path(snakemake.input.raw),

@@ -83,7 +83,7 @@ def run_movie(params, files, out_mp4, out_png, out_json):
     _write(out_json)
 
 
-def run_figures(params, raw_store, illumination_json, metrics_json, files, out_folder, pictures):
+def run_figures(params, raw_store, illumination_json, metrics_json, first_fit, files, out_folder, pictures):
     assert all(Path(path).is_file() for path in pictures.values())
     Path(out_folder).mkdir()
     _write(Path(out_folder) / "figures.json", stores=sorted(files.stores), saturated=params["saturated_percent"])
