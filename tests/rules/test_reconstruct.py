@@ -12,7 +12,7 @@ def test_function(experiment, params, tmp_path) -> None:
     assert job["scene"].shape == (3, 1, 1, 128, 128)
     assert dict(record.attrs) == dict(job.attrs)
     assert list(record.keys()) == ["snapshots"]
-    assert record["snapshots"].shape == (1, 1, 1, 128, 128), "all shares of so few steps are one dispatch"
+    assert record["snapshots"].shape == (3, 1, 1, 128, 128), "one after each step"
 
 
 def test_rule(experiment, ran) -> None:
