@@ -7,7 +7,6 @@ screenshots from its page.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 from dataclasses import replace
@@ -26,7 +25,6 @@ from nstm.settings import Movie
 from nstm.visual.figures import save_png, still
 from nstm.visual.movie import movie
 from nstm.visual.series import Outline, Panel
-from nstm.visual.snapshots import snapshots_figure
 from tests import browser
 
 #: Windows of the screenshots: width, height, pixels per CSS pixel, dark.
@@ -51,7 +49,6 @@ def main() -> None:
     for path in sorted((sample / "figures").glob("*.png")):
         shutil.copy(path, given.out / f"figure_{path.name}")
     shutil.copy(sample / "quality.png", given.out / "figure_quality.png")
-    save_png(coarse_to_fine(sample), given.out / "figure_snapshots.png")
     screenshots(given.results / "report.html", given.out)
     print("\n".join(sorted(str(path) for path in given.out.glob("*.png"))))
 
@@ -75,6 +72,7 @@ def variants(sample: Path) -> dict[str, list[Panel]]:
         "wide": wide,
         "stack": simulated("sim3d_small", "stack"),
         "phase": simulated("dpc_small", "phase"),
+        "colour": simulated("diffusercam_colour", "colour"),
     }
 
 
@@ -104,26 +102,6 @@ def stills_of(name: str, panels: list[Panel], out: Path) -> None:
     for label, index in (("first", 0), ("measured", middle), ("between", middle + 1)):
         frames[min(index, len(frames) - 1)].save(out / f"movie_{name}_{label}.png")
     save_png(still([panel for panel in panels if not panel.arrows]), out / f"still_{name}.png")
-
-
-def coarse_to_fine(sample: Path):
-    """The scene on the way of a short fit of one acquisition."""
-    from nstm.io.store import open_raw
-    from nstm.settings import Reconstruction
-    from nstm.spacetime import reconstruct
-    from nstm.systems.sim import Sim, SimSettings
-
-    block = json.loads((sample / "timelapse" / "nstm.ome.zarr" / "zarr.json").read_text())["attributes"]["nstm"]
-    raw = open_raw(sample / "raw.ome.zarr")
-    system = Sim(SimSettings.model_validate(block["provenance"]["params"]["system"])).of(raw)
-    one = raw.isel(t=0)
-    calibration = json.loads((sample / "illumination.json").read_text())["acquisitions"][0]
-    steps = (20, 60, 100, 200)
-    fit = reconstruct(
-        system, one["frames"].values, one["time"].values, Reconstruction(steps=200, starts=1),
-        calibration=calibration, pixel_um=raw.attrs["pixel_um"], snapshots=steps,
-    )  # fmt: skip
-    return snapshots_figure(fit.snapshots, fit.output_pixel_um)
 
 
 def screenshots(page: Path, out: Path) -> None:
