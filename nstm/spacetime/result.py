@@ -110,7 +110,7 @@ class Fit:
         pitch = self._pitch(renderer)
         shape = tuple(count for _, count in renderer.model.output_field)
         result = np.full((len(times_s), len(pitch), *shape), np.nan, np.float32)
-        known = self._determined(renderer)
+        known = self._determined
         for i in range(1, len(times_s)):
             moved = material_displacement(warps[i], warps[i - 1]) * pitch.reshape(-1, *[1] * len(pitch))
             result[i] = np.where(known, self._field(renderer, moved).reshape(-1, *shape), np.nan)
@@ -200,8 +200,10 @@ class Fit:
         share = float(np.clip(1 - np.mean(left), LEAST_FITTED_NOISE, 1))
         return 2 * share * (2 * np.pi * self.system.passband() * self.pixel_um) ** 2 / 4
 
-    def _determined(self, renderer: Renderer) -> np.ndarray:
+    @cached_property
+    def _determined(self) -> np.ndarray:
         """Mask ``(z, y, x)`` of the result where the lateral motion is determined."""
+        renderer = self.renderer
         shape = tuple(count for _, count in renderer.model.output_field)
         if self.noise_variance is None:
             return np.ones(shape, bool)
