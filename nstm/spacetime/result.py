@@ -200,7 +200,7 @@ class Fit:
         share = float(np.clip(1 - np.mean(left), LEAST_FITTED_NOISE, 1))
         return 2 * share * (2 * np.pi * self.system.passband() * self.pixel_um) ** 2 / 4
 
-    @cached_property
+    @functools.cached_property
     def _determined(self) -> np.ndarray:
         """Mask ``(z, y, x)`` of the result where the lateral motion is determined."""
         renderer = self.renderer
