@@ -25,6 +25,7 @@ from nstm.pipeline.lineage import lineage
 from nstm.pipeline.progress import Progress, until_terminated
 from nstm.pipeline.record import noise_units, record_of, spread_of
 from nstm.pipeline.timeaxis import measured_at, time_axis
+from nstm.quality.reasons import status_of
 from nstm.settings import Reconstruction
 from nstm.systems.base import Calibration, ImagingSystem
 
@@ -163,6 +164,7 @@ def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
     record: dict[str, Any] = {"index": index, "status": "fail", "reasons": list(fits.calibration["reasons"])}
     if fits.calibration["status"] == "fail":
         return arrays, record
+    record["reasons"] = reasons_against_fit(fits.system, fits.calibration, settings)
     begin = time.process_time()
     kept = [math.ceil(share * settings.steps) for share in settings.snapshots] if index == 0 else []
     try:
@@ -176,7 +178,7 @@ def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
         arrays[SNAPSHOTS] = np.stack(list(snapshots.values()))
         record["snapshot_steps"] = list(snapshots)
     record |= {
-        "status": fits.calibration["status"],
+        "status": status_of(record["reasons"]),
         "cpu_seconds": time.process_time() - begin,
         **record_of(fit, fits.system.cutoff(fits.calibration), fits.system.smeared_s),
         "static_residual_noise_units": None,
@@ -202,6 +204,14 @@ def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
         record["reasons"].append({"severity": "warn", "code": "side_fit", "message": message})
         record["status"] = "warn"
     return arrays, record
+
+
+def reasons_against_fit(
+    system: ImagingSystem, calibration: Calibration, settings: Reconstruction
+) -> list[dict[str, Any]]:
+    """What the calibration was warned of, but for what a fit that refines the illumination finds better itself."""
+    refined = system.refined_by_fit if settings.illumination_rate > 0 else frozenset()
+    return [dict(r) for r in calibration["reasons"] if r["severity"] == "fail" or r["code"] not in refined]
 
 
 def _at(

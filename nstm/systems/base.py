@@ -113,6 +113,8 @@ class ImagingSystem(abc.ABC):
     block_name: ClassVar[str] = "frame"
     #: Frame axes along which the kind of light differs (wavelengths), and so the brightness of the frames.
     light_axes: ClassVar[tuple[str, ...]] = ()
+    #: Codes of warnings about a calibration that do not concern a fit, which refines what they are about.
+    refined_by_fit: ClassVar[frozenset[str]] = frozenset()
     #: Keys of `reconstruction` whose defaults differ for this system.
     fit_defaults: ClassVar[Mapping[str, Any]] = {}
     #: The same of `movie`.

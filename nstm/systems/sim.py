@@ -159,6 +159,7 @@ class Sim(ImagingSystem):
     block_name = "orientation"
     file_keys = ("optics.otf",)
     axis_labels: ClassVar[Mapping[str, str]] = {"R": "angle", "H": "phase"}
+    refined_by_fit = frozenset({"vector_uncertain"})
     settings: SimSettings
 
     @property
