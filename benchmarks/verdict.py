@@ -4,9 +4,9 @@ python benchmarks/verdict.py [--match TEXT ...] [--json OUT]
 
 Every sample (64 x 64 pixels, two-beam SIM) is checked, its illumination estimated and it is fitted with the default
 settings. What is true comes from the same sample at rest in light enough (300 photons or more), fitted with the true
-illumination: a *good* result loses less than 1 dB (equalised PSNR against the truth, mean of all frames) against it, a *bad* one more
-than 3 dB. The verdict is right where it passes a good one and warns of or fails a bad one; between 1 and 3 dB both will
-do, and such samples are not counted.
+illumination: a *good* result loses less than 1 dB (equalised PSNR against the truth, mean of all frames) against it, a
+*bad* one more than 3 dB. The verdict is right where it passes a good one and warns of or fails a bad one; between 1
+and 3 dB both will do, and such samples are not counted.
 """
 
 from __future__ import annotations
