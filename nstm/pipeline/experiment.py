@@ -39,7 +39,7 @@ NUMERICS: dict[str, int] = {
     "simulate": 2,
     "inspect": 2,
     "convert": 2,
-    "quality": 3,
+    "quality": 4,
     "illumination": 5,
     "reconstruct": 7,
     "conventional": 6,

@@ -26,7 +26,8 @@ STEP_WARN = 0.25
 #: Light of a frame, relative to the median, below which it counts as dark.
 DARK_FAIL = 0.1
 #: Signal (standard deviation of the noise-free frame) over noise (standard deviation) of the median frame.
-SNR_WARN, SNR_FAIL = 0.5, 0.05
+#: Structure of 40 photons at its brightest reaches 2.4, of 25 photons 1.9: there a fit loses 9 dB against 300 photons.
+SNR_WARN, SNR_FAIL = 2.0, 0.05
 #: Loss of light from the first to the last acquisition, relative.
 BLEACHING_WARN = 0.5
 
@@ -258,6 +259,7 @@ def _signal(snr: float | None) -> list[Reason]:
         reason(
             "warn",
             "weak_signal",
-            f"the signal is only {snr:.2f} times the noise: use more light or a longer exposure",
+            f"the signal is only {snr:.2f} times the noise: fine detail drowns in it; "
+            "use more light or a longer exposure",
         )
     ]
