@@ -41,7 +41,7 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 3,
     "illumination": 5,
-    "reconstruct": 7,
+    "reconstruct": 8,
     "conventional": 5,
     "assemble": 2,
     "evaluate": 4,
