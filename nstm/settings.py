@@ -303,9 +303,8 @@ class Reconstruction(Section):
         Field(
             ge=1,
             le=5,
-            description="fits tried in turn, each from a coarser scene with faster motion (DPC with absorption: every "
-            "second one is the one before it with the absorption fitted later), until the residual is at the noise; "
-            "the best is kept",
+            description="fits tried in turn, each from a coarser scene with faster motion, until the residual is at "
+            "the noise, and the best is kept; with 2 and more DPC also tries early whether to fit the absorption later",
         ),
     ] = 3
     illumination_rate: Annotated[

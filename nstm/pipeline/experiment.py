@@ -41,7 +41,7 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 4,
     "illumination": 5,
-    "reconstruct": 7,
+    "reconstruct": 8,
     "conventional": 6,
     "assemble": 3,
     "evaluate": 4,

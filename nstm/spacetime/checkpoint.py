@@ -36,8 +36,8 @@ class Stopped(RuntimeError):
 class Progress:
     """How far a fit is: what the optimiser needs to go on, and what has happened so far."""
 
-    state: tuple[Any, Any]  # coefficients and moments
-    step: int
+    state: tuple[Any, Any] = (None, None)  # coefficients and moments
+    step: int = 0
     history: list[np.ndarray] = field(default_factory=list)  # errors (steps, m) of each dispatch
     snapshots: dict[int, Any] = field(default_factory=dict)  # coefficients after some steps
     seconds: float = 0.0

@@ -118,6 +118,8 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
     stop: Callable[[], bool] | None = None,
+    so_far: Progress | None = None,
+    until: int | None = None,
 ) -> tuple[State, Trace]:
     """Fit scene and motion to one acquisition.
 
@@ -135,6 +137,8 @@ def fit(
             that was stopped gives the same numbers as one that was not.
         checkpoint_seconds: least time from one checkpoint to the next; the last state is always written.
         stop: asked after every dispatch; where it says True the progress is written and the fit ends.
+        so_far: the fit goes on from there, and leaves there how far it came.
+        until: pauses after this step (rounded up to a whole dispatch); default: the last.
 
     Raises:
         Stopped: ``stop`` said so before the last step.
@@ -147,10 +151,12 @@ def fit(
     parameters = renderer.initial(settings.seed)
     if not move:
         parameters["motion"] = renderer.motion.at_rest()
-    done = Progress((parameters, _ADAM.init(parameters)), 0)
+    done, first = so_far or Progress(), (parameters, _ADAM.init(parameters))
     mark = fingerprint(replace(objective, at_once=1), parameters) if checkpoint else ""
-    if checkpoint:
-        done = read_checkpoint(checkpoint, mark, done.state, parameters) or done
+    if done.step == 0:
+        before = read_checkpoint(checkpoint, mark, first, parameters) if checkpoint else None
+        vars(done).update(vars(before or Progress(first)))
+    last = min(settings.steps, math.ceil((until or settings.steps) / CHUNK) * CHUNK)
 
     def mean(errors: np.ndarray) -> np.ndarray:
         used = np.asarray(objective.weights, float)
@@ -160,15 +166,15 @@ def fit(
     begin, compile_seconds, written = time.perf_counter() - done.seconds, None, time.perf_counter()
     with tqdm(total=settings.steps, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
         bar.update(done.step)
-        while done.step < settings.steps and not flat:
-            count = min(CHUNK, settings.steps - done.step)
+        while done.step < last and not flat:
+            count = min(CHUNK, last - done.step)
             dispatch, good = time.perf_counter(), jax.tree.map(jnp.copy, done.state)
             parameters, moments, _, by_frame = _advance(objective, *done.state, jnp.int32(done.step), jnp.int32(count))
             errors = _last_known(np.asarray(by_frame)[:count], done.history[-1][-1] if done.history else unseen)
             if compile_seconds is None:
                 compile_seconds = time.perf_counter() - dispatch
             if not np.all(np.isfinite(errors)):
-                bad = done.step + int(np.argmax(~np.isfinite(errors).all(1)))
+                done.state, bad = good, done.step + int(np.argmax(~np.isfinite(errors).all(1)))
                 message = f"the fit broke down at step {bad}: lower scene_rate or motion_rate, or check the data"
                 raise FitError(message, State(good[0], good[1], done.step) if done.step else None)
             done.state, done.step = (parameters, moments), done.step + count
@@ -180,7 +186,7 @@ def fit(
                 {s: jax.tree.map(np.asarray, parameters) for s in snapshots if done.step - count < s <= done.step}
             )
             flat = _flat(mean(np.concatenate(done.history)), settings)
-            stopped, ended = stop is not None and stop(), flat or done.step == settings.steps
+            stopped, ended = stop is not None and stop(), flat or done.step == last
             if checkpoint and (stopped or ended or time.perf_counter() - written >= checkpoint_seconds):
                 write_checkpoint(checkpoint, mark, done)
                 written = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.optics.noise import noise_variance
 from nstm.settings import Reconstruction, override
+from nstm.spacetime.checkpoint import Progress
 from nstm.spacetime.fit import FitError, State, Trace, fit
 from nstm.spacetime.memory import available_bytes, peak_bytes
 from nstm.spacetime.renderer import make_renderer, predict
@@ -26,24 +28,37 @@ from nstm.systems.forward import ForwardModel
 #: A fit whose mean squared residual is below this, in units of the noise variance, counts as found: one that explains
 #: the frames always takes a little of the noise for structure.
 FOUND = 1.0
+#: Share of the variance of the frames that may remain beside the noise: no model on a grid is more exact than that.
+EXACT = 1e-3
 #: Stage of coarse to fine at which what joins late does so.
 _LATE = 0.5
 
 
-def starts(settings: Reconstruction, joins_late: bool = False) -> Iterator[Reconstruction]:
+#: A start, where it ended, and what happened on the way.
+_Ended = tuple[Reconstruction, State, Trace]
+
+
+def starts(settings: Reconstruction) -> Iterator[Reconstruction]:
     """Settings to try in turn: each from a scene of half the resolution and with twice the pace of the motion.
 
     A coarser start finds larger motions, and a finer one is more exact where it finds them: which one is needed shows
-    in the residual. Networks start from other numbers each time. Where a channel may join late (``joins_late``), every
-    second one is the one before it with that channel held back: a weak one then does not take up what the motion
-    leaves, and a strong one needs to be there from the start.
+    in the residual. Networks start from other numbers each time.
     """
     for i in range(settings.starts):
-        coarser, late = divmod(i, 2) if joins_late else (i, 0)
         grids = settings.multigrid
-        changes = {"scene_coarsest": grids.scene_coarsest / 2**coarser, "motion_rate": grids.motion_rate * 2**coarser}
-        held_back = {"late_from": max(settings.late_from, _LATE)} if late else {}
-        yield override(settings, {"multigrid": changes, "seed": settings.seed + i, **held_back})
+        changes = {"scene_coarsest": grids.scene_coarsest / 2**i, "motion_rate": grids.motion_rate * 2**i}
+        yield override(settings, {"multigrid": changes, "seed": settings.seed + i})
+
+
+def rivals(settings: Reconstruction, joins_late: bool) -> list[Reconstruction]:
+    """The settings, and where a channel may join late (``joins_late``) those with it held back.
+
+    A weak channel that is held back does not take up what the motion leaves, and a strong one must be there from the
+    start. Which it is shows before the channel joins: by then the better start has the smaller residual.
+    """
+    held_back = override(settings, {"late_from": max(settings.late_from, _LATE)})
+    differ = joins_late and settings.starts > 1 and settings.windows_open_at > 0 and held_back != settings
+    return [settings, held_back] if differ else [settings]
 
 
 def reconstruct(
@@ -178,6 +193,25 @@ class _Recording:
         return plan(field, len(self.measured), self.system.grid_ratio, settings, need, available)
 
 
+def _leader(rivals: Sequence[Reconstruction], run: Callable[..., _Ended]) -> tuple[Reconstruction, Progress]:
+    """The rival with the smallest residual where what joins late does so, and how far it came by then."""
+    paused = [Progress() for _ in rivals]
+    if len(rivals) == 1:
+        return rivals[0], paused[0]
+    late = rivals[-1]
+    until = math.ceil(late.late_from * late.windows_open_at * late.steps)
+
+    def early(rival: Reconstruction, so_far: Progress) -> float:
+        try:
+            _, _, trace = run(rival, 0, so_far, until)
+        except FitError:
+            return math.inf
+        return float(trace.loss[:until][-1])
+
+    ahead = int(np.argmin([early(*one) for one in zip(rivals, paused, strict=True)]))
+    return rivals[ahead], paused[ahead]
+
+
 def _fit(
     recording: _Recording,
     settings: Reconstruction,
@@ -193,26 +227,38 @@ def _fit(
     noise = noise_variance(measured, recording.pixel_um, system.passband())
     noise = None if noise is None else noise.mean(axis=1)
     scaled_noise = None if noise is None else float(np.mean(noise)) / scale**2
-    best: tuple[Reconstruction, State, Trace] | None = None
-    for number, start in enumerate(starts(settings, model.joins_late) if move and scaled_noise else (settings,)):
+    varied = float(measured.var(axis=(1, 2, 3)).mean()) / scale**2
+    enough = None if scaled_noise is None else FOUND * scaled_noise + EXACT * varied
+
+    def run(start: Reconstruction, number: int, so_far: Progress | None = None, until: int | None = None) -> _Ended:
+        late = "-late" if start.late_from > settings.late_from else ""
+        state, trace = fit(
+            make_renderer(model, start),
+            measured / scale,
+            start,
+            move=move,
+            noise_variance=scaled_noise,
+            progress=progress,
+            checkpoint=None if checkpoint is None else checkpoint / f"start-{number}{late}.npz",
+            so_far=so_far,
+            until=until,
+            **options,
+        )
+        return start, state, trace
+
+    several = move and enough is not None
+    kind, so_far = _leader(rivals(settings, model.joins_late) if several else [settings], run)
+    best: _Ended | None = None
+    for number, start in enumerate(starts(kind) if several else [settings]):
         try:
-            state, trace = fit(
-                make_renderer(model, start),
-                measured / scale,
-                start,
-                move=move,
-                noise_variance=scaled_noise,
-                progress=progress,
-                checkpoint=None if checkpoint is None else checkpoint / f"start-{number}.npz",
-                **options,
-            )
+            ended = run(start, number, None if number else so_far)
         except FitError:
             if best is None:
                 raise
             break  # those that follow are faster still
-        if best is None or trace.loss[-1] < best[2].loss[-1]:
-            best = start, state, trace
-        if scaled_noise is None or best[2].loss[-1] < FOUND * scaled_noise:
+        if best is None or ended[2].loss[-1] < best[2].loss[-1]:
+            best = ended
+        if enough is None or best[2].loss[-1] < enough:
             break
     assert best is not None
     settings, state, trace = best

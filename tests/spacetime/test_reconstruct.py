@@ -1,6 +1,7 @@
 """Fits of moving samples: truth recovered, sign of the displacement, saving, and what is refused."""
 
 import importlib
+import math
 
 import jax
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 
 import nstm
 from nstm.acquisition import DataError
-from nstm.settings import Reconstruction
-from nstm.spacetime.checkpoint import write_checkpoint
-from nstm.spacetime.fit import FitError, fit
+from nstm.settings import Reconstruction, override
+from nstm.spacetime.checkpoint import Progress, write_checkpoint
+from nstm.spacetime.fit import FitError, Trace, fit
 from nstm.spacetime.renderer import make_renderer
 from nstm.spacetime.result import forward_model
 from nstm.systems.sim import Sim, SimSettings
@@ -237,6 +238,7 @@ def test_coarser_starts_are_tried_until_the_residual_is_at_the_noise(monkeypatch
 
     monkeypatch.setattr(module, "fit", counted)
     monkeypatch.setattr(module, "FOUND", found)
+    monkeypatch.setattr(module, "EXACT", 0.0)
     system, frames, times, known = recorded((0, 0.5))
     few = Reconstruction.model_validate({"steps": 20, "multigrid": {"scene_levels": 3}})
     result = nstm.reconstruct(system, frames, times, few, calibration=known)
@@ -247,14 +249,49 @@ def test_coarser_starts_are_tried_until_the_residual_is_at_the_noise(monkeypatch
     np.testing.assert_allclose([g.motion_rate for g in grids], [1e-3, 2e-3, 4e-3][:tried])
 
 
-def test_starts_with_and_without_what_joins_late():
+def test_what_may_join_late_has_a_rival_that_is_held_back():
     module = importlib.import_module("nstm.spacetime.reconstruct")
-    four = Reconstruction(starts=4)
-    tried = list(module.starts(four, joins_late=True))
-    assert [s.late_from for s in tried] == [0, 0.5, 0, 0.5]
-    np.testing.assert_allclose([s.multigrid.scene_coarsest for s in tried], [0.2, 0.2, 0.1, 0.1])
-    assert [s.seed for s in tried] == [0, 1, 2, 3]
-    assert {s.late_from for s in module.starts(four)} == {0}
+    some = Reconstruction()
+    assert [s.late_from for s in module.rivals(some, joins_late=True)] == [0, 0.5]
+    assert module.rivals(some, joins_late=False) == [some]
+    for alone in ({"starts": 1}, {"windows_open_at": 0}, {"late_from": 0.7}):  # one fit wanted, or no difference
+        changed = override(some, alone)
+        assert module.rivals(changed, joins_late=True) == [changed]
+    tried = list(module.starts(override(some, {"starts": 2, "late_from": 0.5})))
+    assert [s.late_from for s in tried] == [0.5, 0.5]
+    np.testing.assert_allclose([s.multigrid.scene_coarsest for s in tried], [0.2, 0.1])
+    assert [s.seed for s in tried] == [0, 1]
+
+
+def test_the_rival_that_is_ahead_when_the_channel_joins_goes_on():
+    module = importlib.import_module("nstm.spacetime.reconstruct")
+    losses = {0.0: [9.0, 2.0, 2.0], 0.5: [9.0, 3.0, 1.0]}
+    late = math.ceil(0.5 * 0.8 * 400)
+
+    def run(rival, number, so_far, until):
+        assert (number, until) == (0, late)
+        so_far.step = 1 + int(rival.late_from > 0)
+        loss = np.repeat(losses[rival.late_from], [1, late - 1, 99])  # one that was finished before tells no more
+        return rival, None, Trace(loss, loss[-1:], 0.0, 0.0, {})
+
+    two = module.rivals(Reconstruction(), joins_late=True)
+    ahead, so_far = module._leader(two, run)
+    assert (ahead.late_from, so_far.step) == (0.0, 1)
+    losses[0.0][1] = 4.0
+    ahead, so_far = module._leader(two, run)
+    assert (ahead.late_from, so_far.step) == (0.5, 2)
+
+
+def test_a_paused_fit_goes_on_to_the_same_numbers(small):
+    renderer, data, few = small
+    whole, trace = fit(renderer, data, few)
+    so_far = Progress()
+    _, early = fit(renderer, data, few, so_far=so_far, until=30)
+    state, resumed = fit(renderer, data, few, so_far=so_far)
+    assert (len(early.loss), so_far.step) == (40, few.steps)
+    np.testing.assert_array_equal(trace.loss, resumed.loss)
+    for one, other in zip(jax.tree.leaves(whole.parameters), jax.tree.leaves(state.parameters), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_shift_of_all_times_changes_nothing():
