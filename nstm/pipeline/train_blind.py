@@ -23,17 +23,17 @@ from nstm.visual.figures import save_png
 class Training(Section):
     """One training of UBSIM; lengths in units of the wavelength are those of equal light and detection."""
 
-    mode: Annotated[Literal["stacked", "per_frame"], Field(description="what the network sees at once")] = "stacked"
-    frames: Annotated[int, Field(ge=3, le=200, description="frames of a stack")] = 20
-    width: Annotated[int, Field(ge=1, le=64, description="channels of the network's finest level")] = 32
+    mode: Annotated[Literal["stacked", "per_frame"], Field(description="what the network sees at once")] = "per_frame"
+    frames: Annotated[int, Field(ge=3, le=200, description="frames of a stack")] = 10
+    width: Annotated[int, Field(ge=1, le=128, description="channels of the network's finer level")] = 24
     blocks: Annotated[int, Field(ge=1, le=50, description="learned iterations")] = 6
-    side_px: Annotated[int, Field(ge=16, multiple_of=4, description="side of a crop")] = 64
-    stacks: Annotated[int, Field(ge=1, description="stacks of an epoch")] = 256
-    validation_stacks: Annotated[int, Field(ge=1, description="stacks of the validation")] = 32
+    side_px: Annotated[int, Field(ge=16, multiple_of=4, description="side of a crop")] = 32
+    stacks: Annotated[int, Field(ge=1, description="stacks of an epoch")] = 128
+    validation_stacks: Annotated[int, Field(ge=1, description="stacks of the validation")] = 16
     batch: Annotated[int, Field(ge=1, description="stacks of a step")] = 4
-    epochs: Annotated[int, Field(ge=1, description="passes")] = 200
-    rate: Annotated[float, Field(gt=0, description="of Adam at the start")] = 1e-3
-    patience: Annotated[int, Field(ge=1, description="epochs without progress before the rate falls")] = 10
+    epochs: Annotated[int, Field(ge=1, description="passes")] = 150
+    rate: Annotated[float, Field(gt=0, description="of Adam at the start")] = 2e-3
+    patience: Annotated[int, Field(ge=1, description="epochs without progress before the rate falls")] = 20
     every_block: Annotated[bool, Field(description="all blocks count in the loss, later ones more")] = True
     seed: Annotated[int, Field(ge=0, description="of network, crops, light and noise")] = 0
     wavelength_um: Annotated[float, Field(gt=0, description="of light and emission")] = 0.52
@@ -94,7 +94,7 @@ def run_training(
         "validation_loss": min(history.validation),
         "epochs": len(history.validation),
         "seconds": sum(history.seconds),
-        "command": f"nstm train-blind {out.name}" + (f" --images {images}" if images else ""),
+        "command": f"nstm train-blind {out.name}" + (" --images FOLDER" if images else "") + _changed(s),
     }
     save_weights(out, found, s.width, card)
     write_json(out.with_suffix(".json"), {**card, "history": asdict(history)})
@@ -130,6 +130,12 @@ def loss_figure(training: list[float], validation: list[float], rate: list[float
     axes.set(xlabel="epoch", ylabel="cost per pixel and frame", title="Dotted: the rate fell")
     axes.legend(frameon=False)
     return figure
+
+
+def _changed(settings: Training) -> str:
+    """The option that makes these settings."""
+    given = settings.model_dump(exclude_defaults=True)
+    return " --set " + ",".join(f"{key}={value}" for key, value in given.items()) if given else ""
 
 
 def settings_of(text: str | None) -> Training:
