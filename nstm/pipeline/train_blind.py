@@ -6,54 +6,17 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from pydantic import Field
 
 from nstm.acquisition import DataError
 from nstm.io.jsonfile import write_json
-from nstm.settings import Section
+from nstm.pipeline.blind_settings import Training
 from nstm.simulate.blind_images import Sources, sources
-from nstm.simulate.speckle import SpeckleMicroscope, transfer_on
+from nstm.simulate.speckle import transfer_on
 from nstm.visual.figures import save_png
-
-
-class Training(Section):
-    """One training of UBSIM; lengths in units of the wavelength are those of equal light and detection."""
-
-    mode: Annotated[Literal["stacked", "per_frame"], Field(description="what the network sees at once")] = "per_frame"
-    frames: Annotated[int, Field(ge=3, le=200, description="frames of a stack")] = 10
-    width: Annotated[int, Field(ge=1, le=128, description="channels of the network's finer level")] = 24
-    blocks: Annotated[int, Field(ge=1, le=50, description="learned iterations")] = 6
-    side_px: Annotated[int, Field(ge=16, multiple_of=4, description="side of a crop")] = 32
-    stacks: Annotated[int, Field(ge=1, description="stacks of an epoch")] = 128
-    validation_stacks: Annotated[int, Field(ge=1, description="stacks of the validation")] = 16
-    batch: Annotated[int, Field(ge=1, description="stacks of a step")] = 4
-    epochs: Annotated[int, Field(ge=1, description="passes")] = 150
-    rate: Annotated[float, Field(gt=0, description="of Adam at the start")] = 2e-3
-    patience: Annotated[int, Field(ge=1, description="epochs without progress before the rate falls")] = 20
-    every_block: Annotated[bool, Field(description="all blocks count in the loss, later ones more")] = True
-    seed: Annotated[int, Field(ge=0, description="of network, crops, light and noise")] = 0
-    wavelength_um: Annotated[float, Field(gt=0, description="of light and emission")] = 0.52
-    na: Annotated[float, Field(gt=0, description="of illumination and objective")] = 1.0
-
-    @property
-    def pitch_um(self) -> float:
-        """Pixel of the reconstruction, the largest without aliases."""
-        return self.wavelength_um / (8 * self.na)
-
-    @property
-    def microscope(self) -> SpeckleMicroscope:
-        """Optics of the stacks; light and noise are drawn for each."""
-        return SpeckleMicroscope(
-            na=self.na,
-            illumination_na=self.na,
-            emission_wavelength_um=self.wavelength_um,
-            excitation_wavelength_um=self.wavelength_um,
-            patterns=self.frames,
-        )
 
 
 def run_training(
