@@ -7,9 +7,12 @@ from nstm.blindsim.convex import PerFrame
 from nstm.blindsim.model import BlindModel, Unknowns, start
 from nstm.blindsim.reconstruct import METHODS, BlindResult, reconstruct
 from nstm.blindsim.solvers import ConjugateGradient, GradientDescent, Nesterov, Outcome, solve
+from nstm.blindsim.unrolled import Unrolled
+from nstm.blindsim.weights import SHIPPED, load_weights
 
 __all__ = [
     "METHODS",
+    "SHIPPED",
     "BlindModel",
     "BlindResult",
     "ConjugateGradient",
@@ -18,6 +21,8 @@ __all__ = [
     "Outcome",
     "PerFrame",
     "Unknowns",
+    "Unrolled",
+    "load_weights",
     "reconstruct",
     "solve",
     "start",

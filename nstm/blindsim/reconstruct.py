@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
 from nstm.acquisition import DataError
 from nstm.blindsim.convex import PerFrame
-from nstm.blindsim.model import BlindModel, start
-from nstm.blindsim.solvers import ConjugateGradient, GradientDescent, Method, Nesterov, solve
+from nstm.blindsim.model import BlindModel, Unknowns, patterns_of, start
+from nstm.blindsim.solvers import ConjugateGradient, GradientDescent, Method, Nesterov, Outcome, solve
+from nstm.blindsim.unrolled import Unrolled
 from nstm.illumination.speckle import FEWEST, Usable, usable
 
 #: Iterative methods by name.
@@ -59,7 +62,7 @@ class BlindResult:
 def reconstruct(
     frames: np.ndarray,
     transfer: np.ndarray,
-    method: str = "per_frame",
+    method: str | Unrolled = "per_frame",
     *,
     iterations: int = 100,
     stop_cost: float = 0.0,
@@ -75,7 +78,7 @@ def reconstruct(
     Args:
         frames: ``(L, y, x)`` on the grid of the result, background removed; taken as periodic.
         transfer: of objective and camera pixel, ``(y, x // 2 + 1)``, 1 at the origin and nowhere more.
-        method: key of :data:`METHODS`.
+        method: key of :data:`METHODS`, or learned iterations, which all that follows does not concern.
         iterations: the most that are made.
         stop_cost: stop at this cost, units of the frames squared.
         noise_energy: ``(L,)`` expected ``||noise||^2`` of every frame on this grid: stop where the cost meets their sum
@@ -84,9 +87,10 @@ def reconstruct(
         usable_frames: what :func:`nstm.illumination.speckle.usable` said of the raw frames; ``None``: asked of these.
 
     Raises:
-        DataError: unknown method, shapes that do not fit, or fewer than :data:`FEWEST` frames that can be used.
+        DataError: unknown method, shapes that do not fit, fewer than :data:`FEWEST` frames that can be used, or another
+            number than the network takes.
     """
-    if method not in METHODS:
+    if isinstance(method, str) and method not in METHODS:
         raise DataError(f"no method {method!r} of blind SIM: choose one of {', '.join(METHODS)}")
     shape = (frames.shape[-2], frames.shape[-1] // 2 + 1)
     if frames.ndim != 3 or transfer.shape != shape:
@@ -96,9 +100,11 @@ def reconstruct(
     scaled = np.asarray(frames[order] / scale, np.float32)
     if noise_energy is not None:
         stop_cost = max(stop_cost, float(np.asarray(noise_energy)[order].sum()))
-    outcome = solve(
-        METHODS[method], BlindModel.of(scaled, transfer), start(scaled), iterations, stop_cost / scale**2, flat
-    )
+    model, begin = BlindModel.of(scaled, transfer), start(scaled)
+    if isinstance(method, str):
+        outcome = solve(METHODS[method], model, begin, iterations, stop_cost / scale**2, flat)
+    else:
+        outcome = _learned(method, model, begin)
     patterns = np.full(frames.shape, np.nan, np.float32)
     patterns[order] = outcome.patterns
     return BlindResult(
@@ -108,6 +114,12 @@ def reconstruct(
         used=found.used,
         reasons=found.reasons,
     )
+
+
+@eqx.filter_jit
+def _learned(unrolled: Unrolled, model: BlindModel, begin: Unknowns) -> Outcome:
+    found, costs = unrolled(model, begin)
+    return Outcome(found.object**2, patterns_of(found), costs, jnp.array(len(costs) - 1))
 
 
 def ordered(frames: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, float]:

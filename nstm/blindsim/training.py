@@ -45,7 +45,7 @@ class Plan:
     factor: float = 0.1
     patience: int = 10
     least: float = 1e-4
-    clip: float = 1.0
+    clip: float = 0.1
     every_block: bool = False
 
 

@@ -5,15 +5,18 @@ network, the same for all blocks, turns them into the step: ``xi <- xi + a_n CNN
 It is trained by the cost itself, without ground truth.
 
 The text leaves open how the network sees the gradients. ``stacked`` gives it all of them as channels, so that a network
-is made for one number of frames; ``per_frame`` gives it one at a time with what it belongs to, so that any number of
-frames will do and their order does not matter. Gradients enter in units of their root mean square in the first block,
-one for the object and one for the patterns, and the step leaves in them: frames of any size and light look alike.
+is made for one number of frames; they enter in units of their root mean square in the first block, one for the object
+and one for the patterns, and the step leaves in them.
+
+``per_frame`` gives it the object or one pattern at a time, so that any number of frames will do and their order does
+not matter. The channels are the negative gradient, the projected step of the products (:func:`by_products`), the same
+step of what it is multiplied by, itself, and what it is multiplied by; a new network makes the projected step.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Literal
 
 import equinox as eqx
@@ -22,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nstm.acquisition import DataError
-from nstm.blindsim.model import BlindModel, Unknowns
+from nstm.blindsim.model import BlindModel, Residual, Unknowns, patterns_of
 from nstm.blindsim.unet import MULTIPLE, UNet
 
 Mode = Literal["stacked", "per_frame"]
@@ -30,10 +33,14 @@ Network = Callable[[Float[Array, "i y x"]], Float[Array, "o y x"]]
 
 #: Blocks of the published network.
 BLOCKS = 6
-#: Step along the gradient that a new network makes (frames in the units of the iterations): 0.02 diverges on some.
-FIRST_STEP = 0.004
-#: Inputs of the network per image in the mode ``per_frame``.
-_CONTEXT = 3
+#: Step that a new network makes (frames in the units of the iterations): along the gradient, where 0.02 diverges on
+#: some, or along that of the products.
+FIRST_STEP: MappingProxyType[Mode, float] = MappingProxyType({"stacked": 0.004, "per_frame": 0.9})
+#: Channels of an image in the mode ``per_frame``.
+_CONTEXT = 5
+#: Added to the object where its light is divided by it, and the least square of a root (frames in the units of the
+#: iterations).
+_DARK, _LEAST = 0.02, 1e-6
 
 
 class Unrolled(eqx.Module):
@@ -53,21 +60,23 @@ class Unrolled(eqx.Module):
 
     @classmethod
     def new(cls, mode: Mode, frames: int, width: int, *, blocks: int = BLOCKS, seed: int = 0) -> Unrolled:
-        """Untrained: gradient descent with a small step.
+        """Untrained: gradient descent with a small step (``stacked``), or projected steps (``per_frame``).
 
         Args:
             mode: ``stacked`` or ``per_frame``.
             frames: number of frames, for ``stacked``.
-            width: channels of the network's finest level; 32 gives 237,000 parameters for 20 stacked frames, 11 gives
-                29,600.
+            width: channels of the network's finest level; 76 gives 229,000 parameters for 20 stacked frames, 20 gives
+                27,800; ``per_frame`` 24 gives 21,000.
             blocks: iterations.
             seed: of the network.
         """
-        channels = (frames, frames) if mode == "stacked" else (_CONTEXT, 1)
-        network = UNet(*channels, width, key=jax.random.PRNGKey(seed))
-        return cls(
-            network, inverse_softplus(jnp.full((blocks, 2), FIRST_STEP)), mode, frames if mode == "stacked" else None
-        )
+        stacked, key = mode == "stacked", jax.random.PRNGKey(seed)
+        if stacked:
+            network = UNet(frames, frames, width, key=key)
+        else:
+            network = UNet(_CONTEXT, 1, width, skip=1, limit=1.0, key=key)
+        steps = jnp.full((blocks, 2), FIRST_STEP[mode])
+        return cls(network, inverse_softplus(steps), mode, frames if stacked else None)
 
     def check(self, frames: int, shape: tuple[int, int]) -> None:
         """Whether the network can take frames like these.
@@ -91,17 +100,14 @@ class Unrolled(eqx.Module):
         # what the network does not see it must not learn to change
         units = jax.tree.map(lambda g: jax.lax.stop_gradient(jnp.sqrt(jnp.mean(g**2)) + 1e-12), gradient)
 
-        @functools.partial(jax.checkpoint, prevent_cse=False)
         def block(state: tuple[Unknowns, Array], log_steps: Float[Array, "2"]) -> tuple[tuple[Unknowns, Array], Array]:
             unknowns, residual = state
-            gradient = model.gradient(unknowns, residual)
-            seen = jax.tree.map(lambda g, unit: -g / unit, gradient, units)
-            change = self._change(seen, unknowns)
+            if self.mode == "stacked":
+                change = self._stacked(model.gradient(unknowns, residual), units)
+            else:
+                change = self._per_frame(model, unknowns, residual)
             steps = jax.nn.softplus(log_steps)
-            moved = Unknowns(
-                unknowns.object + steps[0] * units.object * change.object,
-                unknowns.patterns + steps[1] * units.patterns * change.patterns,
-            )
+            moved = Unknowns(unknowns.object + steps[0] * change.object, unknowns.patterns + steps[1] * change.patterns)
             residual = model.residual(moved)
             return (moved, residual), model.cost(residual)
 
@@ -109,16 +115,42 @@ class Unrolled(eqx.Module):
         (found, _), costs = jax.lax.scan(block, (unknowns, residual), self.log_steps, unroll=True)
         return found, jnp.concatenate([model.cost(residual)[None], costs])
 
-    def _change(self, seen: Unknowns, unknowns: Unknowns) -> Unknowns:
-        """What the network makes of the descent directions."""
-        if self.mode == "stacked":
-            out = self.network(jnp.concatenate([seen.object[None], seen.patterns]))
-            return Unknowns(out[0], out[1:])
-        same = jnp.broadcast_to(seen.object, seen.patterns.shape)
-        of_patterns = jnp.stack([seen.patterns, same, unknowns.patterns], axis=1)
-        of_object = jnp.stack([seen.object, jnp.mean(seen.patterns, axis=0), unknowns.object])
-        out = jax.vmap(self.network)(jnp.concatenate([of_object[None], of_patterns]))[:, 0]
+    def _stacked(self, gradient: Unknowns, units: Unknowns) -> Unknowns:
+        """What the network makes of all gradients at once."""
+        seen = jnp.concatenate([-gradient.object[None] / units.object, -gradient.patterns / units.patterns])
+        out = self.network(seen)
+        return Unknowns(units.object * out[0], units.patterns * out[1:])
+
+    def _per_frame(self, model: BlindModel, unknowns: Unknowns, residual: Residual) -> Unknowns:
+        """What it makes of the object and of every pattern by itself; the channels are those of the class."""
+        gradient, to = model.gradient(unknowns, residual), by_products(model, unknowns, residual)
+        one = jnp.ones_like(unknowns.object)
+        of_object = (-gradient.object, to.object, jnp.mean(to.patterns, axis=0), unknowns.object, one)
+        of_patterns = (-gradient.patterns, to.patterns, to.object, unknowns.patterns, unknowns.object)
+        inputs = [
+            jnp.concatenate([first[None], jnp.broadcast_to(others, unknowns.patterns.shape)])
+            for first, others in zip(of_object, of_patterns, strict=True)
+        ]
+        out = jax.vmap(self.network)(jnp.stack(inputs, axis=1))[:, 0]
         return Unknowns(out[0], out[1:])
+
+
+def by_products(model: BlindModel, unknowns: Unknowns, residual: Residual) -> Unknowns:
+    """Change of the unknowns that is the step of :class:`nstm.blindsim.convex.PerFrame`, without its momentum.
+
+    The gradients of the unknowns are those of the products ``q_l = rho I_l`` times sizes of object and light, so they
+    hardly move what is dark; a projected step of the products, ``max(q_l + h^T r_l, 0)``, does, and it never diverges.
+    """
+    density, light = unknowns.object**2, patterns_of(unknowns)
+    products = jnp.maximum(density * light + model.back(residual), 0)
+    mean = jnp.mean(products, axis=0)
+    lit = (products + _DARK * light) / (mean + _DARK)  # where it is dark, light stays as it is
+    return Unknowns(_root(mean, unknowns.object), _root(lit[:-1], unknowns.patterns))
+
+
+def _root(square: Float[Array, "*s"], old: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """How far the root of a square is from the old one, on its side of 0."""
+    return jnp.where(old < 0, -1, 1) * jnp.sqrt(jnp.maximum(square, _LEAST)) - old
 
 
 def inverse_softplus(value: Float[Array, "*s"]) -> Float[Array, "*s"]:

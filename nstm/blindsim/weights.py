@@ -17,6 +17,8 @@ from nstm.blindsim.unrolled import Unrolled
 from nstm.io.store import replace_whole
 
 SCHEMA = "ubsim-1"
+#: The network of the package, of the mode ``per_frame``.
+SHIPPED = Path(__file__).with_name("ubsim.safetensors")
 
 
 def save_weights(path: str | Path, unrolled: Unrolled, width: int, card: Mapping[str, Any]) -> None:

@@ -27,8 +27,10 @@ class PaddedAxis:
     size: int  # result pixels of the field
 
 
-def padded_axis(field: int, ratio: float, padding: int = PADDING_PX) -> PaddedAxis:
+def padded_axis(field: int, ratio: float, padding: int = PADDING_PX, multiple: int = 2) -> PaddedAxis:
     """Grid for a side of ``field`` camera pixels on which camera and result share sample 0 of the field.
+
+    ``multiple``: what the number of result pixels of the grid is divisible by.
 
     Raises:
         DataError: ``ratio`` is no simple fraction.
@@ -41,7 +43,7 @@ def padded_axis(field: int, ratio: float, padding: int = PADDING_PX) -> PaddedAx
     q = fraction.denominator
     before = -(-padding // q) * q
     camera = -(-(before + field + padding) // q) * q
-    while camera % 2 or round(camera * fraction) % 2 or scipy.fft.next_fast_len(camera) != camera:
+    while camera % 2 or round(camera * fraction) % multiple or scipy.fft.next_fast_len(camera) != camera:
         camera += q
     return PaddedAxis(field, before, camera, round(camera * fraction), round(before * fraction), samples(field, ratio))
 

@@ -14,7 +14,7 @@ from nstm.metrics.image import (
     ssim,
 )
 from nstm.metrics.motion import endpoint_error
-from nstm.metrics.structure import ms_ssim
+from nstm.metrics.structure import ms_ssim, scales_of
 
 __all__ = [
     "Decorrelation",
@@ -31,5 +31,6 @@ __all__ = [
     "psnr_plain",
     "resample",
     "ring_equalise",
+    "scales_of",
     "ssim",
 ]

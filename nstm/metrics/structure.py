@@ -47,6 +47,12 @@ def ms_ssim(image: Image, truth: Image, scales: int = len(WEIGHTS)) -> float:
     return figure
 
 
+def scales_of(shape: tuple[int, ...]) -> int:
+    """The most scales that images ``(y, x)`` are large enough for; 0: too small for one."""
+    side = min(crop(np.zeros(shape)).shape)
+    return sum(side >> scale >= 2 * _RADIUS + 1 for scale in range(len(WEIGHTS)))
+
+
 def _similarity(a: Image, b: Image, extent: float) -> tuple[float, float]:
     """Means of the similarity, and of its part that is contrast and structure."""
     inside = (slice(_RADIUS, -_RADIUS),) * 2

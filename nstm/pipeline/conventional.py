@@ -113,18 +113,29 @@ def _of_windows(source: _Source, baseline: Baseline) -> _Results:
     spacing = np.diff(np.unique(times)).min() if times.size > 1 else 1.0
     placed = place(axis, {c: w.time_s for c, w in found.items()}, spacing / 2)
 
-    def image(index: int) -> np.ndarray:
+    def stack(index: int) -> tuple[np.ndarray, list[Calibration]]:
         members = sorted(found[placed[index]].members, key=lambda member: member[1])
         blocks = [source.frames_of(t).isel({block: [b]}).values for t, b in members]
-        own = [source.calibrations[t] for t, _ in members]
-        stack = np.concatenate(blocks, axis=_position(raw, block))
-        return baseline.reconstruct(stack, own, pixel, source.settings)
+        return np.concatenate(blocks, axis=_position(raw, block)), [source.calibrations[t] for t, _ in members]
+
+    def image(index: int) -> np.ndarray:
+        frames, own = stack(index)
+        return baseline.reconstruct(frames, own, pixel, source.settings)
+
+    about: dict[str, Any] = {}
+    if baseline.at_rest:
+        about["at_rest"] = window_blocks / raw.sizes[block]
+    if baseline.check and baseline.check_every:
+        chosen = sorted(placed)[:: baseline.check_every]
+        disagreement = [baseline.check(image(i), stack(i)[0], pixel) for i in chosen]
+        about["checked"] = {"times_s": [axis.times_s[i] for i in chosen], "disagreement": disagreement}
 
     indices = range(len(axis.times_s))
     return _Results(
         image,
         flags=["" if i in placed else _missing(source.usable(axis.acquisition[i])) for i in indices],
         about={
+            **about,
             "window": window_blocks,
             "window_note": series.explanation,
             "window_caveat": CAVEAT if window_blocks > 1 else None,

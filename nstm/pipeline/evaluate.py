@@ -14,12 +14,23 @@ import zarr
 from nstm.acquisition import DataError, channels_of, main_channel
 from nstm.io.jsonfile import read_json, write_json
 from nstm.io.store import open_raw, open_timelapse
-from nstm.metrics import frc_resolution_um, psnr_equalised, psnr_plain, ring_equalise, ssim
+from nstm.metrics import (
+    decorrelation,
+    frc_resolution_um,
+    ms_ssim,
+    psnr_equalised,
+    psnr_plain,
+    ring_equalise,
+    scales_of,
+    ssim,
+)
+from nstm.metrics.decorrelation import EDGE_PX
+from nstm.metrics.image import planes
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
 from nstm.pipeline.timeaxis import scene_times
 from nstm.quality.reasons import Reason, counted, reason, status_of
-from nstm.quality.trust import verdict, verdict_of_sample
+from nstm.quality.trust import disagreement_reasons, verdict, verdict_of_sample, window_reasons
 from nstm.systems.base import ImagingSystem
 
 SCHEMA = 1
@@ -84,8 +95,12 @@ def run_evaluate(
     )
     entries = [verdict(record) for record in records]
     asked = unanswered(params.get("reconstruction", {}), len(records))
-    reasons = [*verdict_of_sample(entries)[1], *asked, *unusable]
+    checks = {name: image.attrs["checked"] for name, image in images.items() if "checked" in image.attrs}
+    differ = [r for name, check in checks.items() for r in disagreement_reasons(name, check["disagreement"])]
+    rest = window_reasons({name: image.attrs for name, image in images.items()}, records)
+    reasons = [*verdict_of_sample(entries)[1], *asked, *unusable, *differ, *rest]
     trust = {"schema": SCHEMA, "sample": stage.sample.sample, "status": status_of(reasons), "reasons": reasons}
+    trust |= {"checked_windows": checks} if checks else {}
     write_json(out_trust, {**trust, "acquisitions": entries, "provenance": lineage(None, params)})
 
 
@@ -187,10 +202,26 @@ def figures(image: np.ndarray, truth: np.ndarray, pixel_um: float, kc: float) ->
         "ssim": ssim(image, truth, pixel_um, kc),
         "ssim_equalised": ssim(image, truth, pixel_um, kc, equalised=True),
         "frc_um": frc_resolution_um(image, truth, pixel_um),
+        "ms_ssim": _ms_ssim(image, truth),
     }
 
 
-FIGURES = ("psnr_plain", "psnr_equalised", "psnr_ring_equalised", "ssim", "ssim_equalised", "frc_um")
+def _ms_ssim(image: np.ndarray, truth: np.ndarray) -> float:
+    """Of the planes in the mean, with as many scales as they are large enough for; NaN: too small."""
+    scales = scales_of(truth.shape[-2:])
+    return float(np.mean([ms_ssim(a, b, scales) for a, b in planes(image, truth)])) if scales else float("nan")
+
+
+def _resolution_um(image: xr.DataArray, channel: int, time_s: float) -> float | None:
+    """Resolution by decorrelation of the middle plane at a time; ``None``: too small a field, or none found."""
+    plane = image.isel(c=channel, z=image.sizes["z"] // 2).sel(t=time_s).values
+    if min(plane.shape) < 3 * EDGE_PX:
+        return None
+    found = decorrelation(plane, float(image.attrs["pixel_um"])).resolution_um
+    return found if np.isfinite(found) else None
+
+
+FIGURES = ("psnr_plain", "psnr_equalised", "psnr_ring_equalised", "ssim", "ssim_equalised", "frc_um", "ms_ssim")
 
 
 def against_truth(images: Mapping[str, xr.DataArray], truth: _Truth, kc: float) -> tuple[dict[str, Any], list[float]]:
@@ -223,7 +254,14 @@ def against_truth(images: Mapping[str, xr.DataArray], truth: _Truth, kc: float) 
     for name, of_channels in curves.items():
         with_means = {c: {**curve, "mean": _means(curve, common)} for c, curve in of_channels.items()}
         main, *others = with_means
-        methods[name] = with_means[main] | ({"channels": {c: with_means[c] for c in others}} if others else {})
+        resolution = None
+        if common.any():
+            resolution = _resolution_um(images[name], main_channel(images[name]), times[common][common.sum() // 2])
+        methods[name] = (
+            with_means[main]
+            | {"decorrelation_um": resolution}
+            | ({"channels": {c: with_means[c] for c in others}} if others else {})
+        )
     return methods, times[common].tolist()
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 from pydantic import Field, ValidationError
 
 from nstm.acquisition import DataError
+from nstm.pipeline.blind_settings import Blind
 from nstm.pipeline.problems import closest, lines_of, refuse, shown
 from nstm.pipeline.sheet import SampleRow, read_sheet, resolve
 from nstm.pipeline.study_runs import Studies
@@ -44,7 +45,7 @@ NUMERICS: dict[str, int] = {
     "reconstruct": 8,
     "conventional": 6,
     "assemble": 3,
-    "evaluate": 4,
+    "evaluate": 5,
     "movie": 5,
     "figures": 2,
     "report": 3,
@@ -84,6 +85,9 @@ class ExperimentConfig(Section):
         ),
     ] = False
     studies: Annotated[Studies, Field(description="the paper's studies, `snakemake studies`")] = Studies()
+    blind: Annotated[Blind, Field(description="learned blind SIM, `snakemake train_blind` and `studies_blind`")] = (
+        Blind()
+    )
 
 
 S = TypeVar("S", bound=Section)
@@ -239,6 +243,11 @@ class Experiment:
         if stage == "figures":
             params["saturated_percent"] = cast(Movie, self.section(sample, "movie")).saturated_percent
         return params
+
+    def blind_images(self) -> Path | None:
+        """Folder of the images that UBSIM is trained and studied on."""
+        images = self.config.blind.images
+        return None if images is None else Path(resolve(self.base_dir, images))
 
     def jobs(self, sample: str, acquisitions: int) -> list[tuple[int, int]]:
         """First and last acquisition of every reconstruct job."""

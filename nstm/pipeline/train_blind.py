@@ -6,54 +6,17 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from pydantic import Field
 
 from nstm.acquisition import DataError
 from nstm.io.jsonfile import write_json
-from nstm.settings import Section
+from nstm.pipeline.blind_settings import Training
 from nstm.simulate.blind_images import Sources, sources
-from nstm.simulate.speckle import SpeckleMicroscope, transfer_on
+from nstm.simulate.speckle import transfer_on
 from nstm.visual.figures import save_png
-
-
-class Training(Section):
-    """One training of UBSIM; lengths in units of the wavelength are those of equal light and detection."""
-
-    mode: Annotated[Literal["stacked", "per_frame"], Field(description="what the network sees at once")] = "stacked"
-    frames: Annotated[int, Field(ge=3, le=200, description="frames of a stack")] = 20
-    width: Annotated[int, Field(ge=1, le=64, description="channels of the network's finest level")] = 32
-    blocks: Annotated[int, Field(ge=1, le=50, description="learned iterations")] = 6
-    side_px: Annotated[int, Field(ge=16, multiple_of=4, description="side of a crop")] = 64
-    stacks: Annotated[int, Field(ge=1, description="stacks of an epoch")] = 256
-    validation_stacks: Annotated[int, Field(ge=1, description="stacks of the validation")] = 32
-    batch: Annotated[int, Field(ge=1, description="stacks of a step")] = 4
-    epochs: Annotated[int, Field(ge=1, description="passes")] = 200
-    rate: Annotated[float, Field(gt=0, description="of Adam at the start")] = 1e-3
-    patience: Annotated[int, Field(ge=1, description="epochs without progress before the rate falls")] = 10
-    every_block: Annotated[bool, Field(description="all blocks count in the loss, later ones more")] = True
-    seed: Annotated[int, Field(ge=0, description="of network, crops, light and noise")] = 0
-    wavelength_um: Annotated[float, Field(gt=0, description="of light and emission")] = 0.52
-    na: Annotated[float, Field(gt=0, description="of illumination and objective")] = 1.0
-
-    @property
-    def pitch_um(self) -> float:
-        """Pixel of the reconstruction, the largest without aliases."""
-        return self.wavelength_um / (8 * self.na)
-
-    @property
-    def microscope(self) -> SpeckleMicroscope:
-        """Optics of the stacks; light and noise are drawn for each."""
-        return SpeckleMicroscope(
-            na=self.na,
-            illumination_na=self.na,
-            emission_wavelength_um=self.wavelength_um,
-            excitation_wavelength_um=self.wavelength_um,
-            patterns=self.frames,
-        )
 
 
 def run_training(
@@ -94,7 +57,7 @@ def run_training(
         "validation_loss": min(history.validation),
         "epochs": len(history.validation),
         "seconds": sum(history.seconds),
-        "command": f"nstm train-blind {out.name}" + (f" --images {images}" if images else ""),
+        "command": f"nstm train-blind {out.name}" + (" --images FOLDER" if images else "") + _changed(s),
     }
     save_weights(out, found, s.width, card)
     write_json(out.with_suffix(".json"), {**card, "history": asdict(history)})
@@ -130,6 +93,12 @@ def loss_figure(training: list[float], validation: list[float], rate: list[float
     axes.set(xlabel="epoch", ylabel="cost per pixel and frame", title="Dotted: the rate fell")
     axes.legend(frameon=False)
     return figure
+
+
+def _changed(settings: Training) -> str:
+    """The option that makes these settings."""
+    given = settings.model_dump(exclude_defaults=True)
+    return " --set " + ",".join(f"{key}={value}" for key, value in given.items()) if given else ""
 
 
 def settings_of(text: str | None) -> Training:

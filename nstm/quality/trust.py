@@ -49,6 +49,8 @@ RATIO_WARN, RATIO_FAIL = 1.02, 1.25
 STEP_WARN, STEP_FAIL = 2.0, 4.0
 #: Total displacement (rms, camera pixels) below which a sample counts as still.
 STILL_PX = 0.3
+#: Difference of learned iterations from conjugate gradients, share of these, above which neither is to be believed.
+DISAGREEMENT_WARN = 0.25
 #: Spread of the total displacement over fits with fresh noise, rms, camera pixels.
 SPREAD_WARN_PX = 0.2
 
@@ -279,3 +281,41 @@ def _finite(values: Any) -> np.ndarray:
 
 def _rms(values: np.ndarray) -> float | None:
     return float(np.sqrt(np.mean(values**2))) if values.size else None
+
+
+def disagreement_reasons(name: str, disagreement: Sequence[float]) -> list[Reason]:
+    """What to say of a result of which some windows were also solved by an independent method."""
+    worst = max(disagreement, default=0.0)
+    if worst <= DISAGREEMENT_WARN:
+        return []
+    text = (
+        f"{name} differs by up to {worst:.0%} from conjugate gradients, in {len(disagreement)} windows solved by both: "
+        "the network does not suit these frames; use an iterative solver, or train on structures like these"
+    )
+    return [reason("warn", "solvers_differ", text)]
+
+
+def window_reasons(stores: Mapping[str, Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[Reason]:
+    """Whether the sample moves by more than the resolution within the windows that take it to be at rest.
+
+    Args:
+        stores: attributes of the time-lapse stores by name; those made of frames under unknown light have ``at_rest``,
+            the share of an acquisition that a window covers.
+        records: of the fits, which know the motion.
+    """
+    names = [name for name, about in stores.items() if about.get("at_rest")]
+    if not names:
+        return []
+    share = max(float(stores[name]["at_rest"]) for name in names)
+    motions = [(r["index"], r.get("motion_px") or {}) for r in records]
+    moved = [(i, _number(m.get("total_rms")), _number(m.get("resolution"))) for i, m in motions]
+    fast = [(i, share * step, finest) for i, step, finest in moved if step and finest and share * step > finest]
+    if not fast:
+        return []
+    index, step, finest = max(fast, key=lambda found: found[1])
+    text = (
+        f"in acquisition(s) {counted(i for i, _, _ in fast)} the sample moves within a window, in acquisition {index} "
+        f"by {step:.1f} camera pixels where the finest detail measures {finest:.1f}: {', '.join(names)} take it to be "
+        "at rest and are blurred; use fewer frames (window.frames) or nstm"
+    )
+    return [reason("warn", "moves_in_window", text)]

@@ -56,6 +56,9 @@ class Baseline:
     needs, ``None``: all of an acquisition; with 1 the frames hold that block only (length 1 along the block axis).
     ``step`` is the number of blocks from one result to the next.
     ``channels`` are those of its result, ``None``: those of the system.
+    ``check(image, frames, pixel_um)`` tells how far the image of a window is from that of an independent method, a
+    share of that one's; it is asked at every ``check_every``-th window. ``at_rest``: motion within a window ruins
+    the result.
     """
 
     label: str
@@ -64,6 +67,9 @@ class Baseline:
     effective_transfer: str
     channels: tuple[Channel, ...] | None = None
     step: int = 1
+    check: Callable[[np.ndarray, np.ndarray, float], float] | None = None
+    check_every: int = 0
+    at_rest: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from nstm.systems.speckle_settings import SpeckleSettings
 
 if TYPE_CHECKING:
     from nstm.blindsim.reconstruct import BlindResult
+    from nstm.blindsim.unrolled import Unrolled
     from nstm.systems.speckle_forward import SpeckleForward
 
 _LABELS = {
@@ -28,6 +29,7 @@ _LABELS = {
     "conjugate_gradient": "blind SIM (conjugate gradients)",
     "nesterov": "blind SIM (Nesterov)",
     "gradient_descent": "blind SIM (gradient descent)",
+    "ubsim": "blind SIM (UBSIM, learned iterations)",
 }
 
 
@@ -39,6 +41,7 @@ class Speckle(ImagingSystem):
     Settings = SpeckleSettings
     fit_defaults: ClassVar[Mapping[str, Any]] = {"output_times": "windows", "illumination_rate": 0.1}
     block_axis = "pattern"
+    file_keys = ("solver.weights",)
     settings: SpeckleSettings
 
     @functools.cached_property
@@ -136,6 +139,9 @@ class Speckle(ImagingSystem):
                 step=rolling.step,
                 reconstruct=functools.partial(self._blind, method),
                 effective_transfer="not linear: up to the sum of the bands of objective and light",
+                check=self._disagreement if method == "ubsim" else None,
+                check_every=solver.check_every,
+                at_rest=True,
             )
             for name, method in zip(names, solver.methods, strict=True)
         }
@@ -167,23 +173,35 @@ class Speckle(ImagingSystem):
     ) -> np.ndarray:
         return self.blind(method, frames, pixel_um).density[None, None]
 
+    def _disagreement(self, image: np.ndarray, frames: np.ndarray, pixel_um: float) -> float:
+        """Difference from conjugate gradients, root mean square, as a share of their result."""
+        other = self.blind("conjugate_gradient", frames, pixel_um).density
+        return float(np.linalg.norm(image[0, 0] - other) / np.linalg.norm(other))
+
+    @functools.cached_property
+    def _network(self) -> Unrolled:
+        from nstm.blindsim.weights import SHIPPED, load_weights
+
+        return load_weights(self.settings.solver.weights or SHIPPED)[0]
+
     def blind(self, method: str, frames: np.ndarray, pixel_um: float) -> BlindResult:
         """Blind SIM of the frames ``(L, 1, y, x)`` of one window, counts with the offset removed.
 
         The field is continued by its mirror image on a periodic grid; what was found there is cut off.
         """
         from nstm.blindsim.reconstruct import reconstruct
+        from nstm.blindsim.unet import MULTIPLE
 
         planes, solver, ratio = _planes(frames), self.settings.solver, self.grid_ratio
-        rows, columns = (padded_axis(n, ratio, solver.padding_px) for n in planes.shape[-2:])
+        rows, columns = (padded_axis(n, ratio, solver.padding_px, MULTIPLE) for n in planes.shape[-2:])
         periodic = continued(continued(planes, rows, -2), columns, -1)
         fine = (rows.fine, columns.fine)
-        stops = solver.stop_at_noise and method != "per_frame"
+        stops = solver.stop_at_noise and method not in ("per_frame", "ubsim")
         noise = self._noise(planes, pixel_um) if stops else None
         found = reconstruct(
             fourier_resample(periodic, fine),
             self.transfer(fine, pixel_um / ratio, pixel_um),
-            method,
+            self._network if method == "ubsim" else method,
             iterations=solver.iterations,
             noise_energy=None if noise is None else noise * math.prod(fine),
             flat=solver.flat,

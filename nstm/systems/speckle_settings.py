@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from nstm.settings import FrameSettings, Optics, Section, SystemSettings
 
-Solver = Literal["per_frame", "conjugate_gradient", "nesterov", "gradient_descent"]
+Solver = Literal["per_frame", "conjugate_gradient", "nesterov", "gradient_descent", "ubsim"]
 
 
 class SpeckleOptics(Optics):
@@ -62,13 +62,27 @@ class BlindSolver(Section):
         list[Solver],
         Field(
             min_length=1,
-            max_length=4,
+            max_length=5,
             description="solvers, the first gives the store `conventional`, every other one a store of its name: "
             "per_frame (convex, every frame by itself), conjugate_gradient, nesterov, gradient_descent (object and "
-            "patterns together)",
+            "patterns together), ubsim (six learned iterations)",
         ),
     ] = ["per_frame"]  # noqa: RUF012
-    iterations: Annotated[int, Field(ge=1, le=100_000, description="the most that are made")] = 60
+    weights: Annotated[
+        str | None,
+        Field(min_length=1, description="network of ubsim, NAME.safetensors; empty: that of the package"),
+    ] = None
+    check_every: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="every so manieth window of ubsim is also solved by conjugate gradients; how far the two "
+            "differ stands in trust.json; 0: none",
+        ),
+    ] = 10
+    iterations: Annotated[
+        int, Field(ge=1, le=100_000, description="the most that are made; ubsim has those of its network")
+    ] = 60
     stop_at_noise: Annotated[
         bool,
         Field(

@@ -11,7 +11,7 @@ from nstm.blindsim.weights import load_weights
 from nstm.pipeline.train_blind import Training, batches, run_training, settings_of
 from nstm.simulate.blind_images import SPLIT, sources, split
 
-SMALL = "frames=4,width=2,blocks=2,side_px=16,stacks=4,validation_stacks=2,batch=2,epochs=2,patience=1"
+SMALL = "mode=stacked,frames=4,width=2,blocks=2,side_px=16,stacks=4,validation_stacks=2,batch=2,epochs=2,patience=1"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ def test_a_few_steps(images, tmp_path):
     assert (network.mode, network.frames) == ("stacked", 4)
     assert card["images"] == {"dots": 7, "lines": 7}
     assert card["epochs"] == 2
+    assert card["command"].startswith("nstm train-blind net.safetensors --images FOLDER --set mode=stacked,frames=4,")
     history = json.loads(out.with_suffix(".json").read_text())["history"]
     assert len(history["validation"]) == 2
     assert out.with_suffix(".png").stat().st_size > 1000
