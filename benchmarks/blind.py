@@ -1,6 +1,6 @@
 """UBSIM against the iterative solvers: iterations and time to its cost, and quality of images it was not trained on.
 
-python benchmarks/blind.py [--images ../shared/data/phantom/cell_structures] [--side 256] [--each 1] [--json OUT]
+python benchmarks/blind.py [--images FOLDER] [--side 256] [--structures NAME ...] [--json OUT]
 
 Seconds are of the processor (others may use the machine), compiled and warm, all in one process. The convex solution
 (per_frame) stands beside, with the least cost it reaches; no cost is asked that lies below. ``floor``: the transforms
@@ -34,28 +34,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, default=BESIDE / "phantom" / "cell_structures")
     parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--each", type=int, default=1, help="test images of every structure")
-    parser.add_argument("--races", type=int, default=2, help="images of the comparison of time")
-    parser.add_argument("--most", type=int, default=500, help="iterations after which a solver gives up")
+    parser.add_argument("--structures", nargs="*", help="left out: all")
+    parser.add_argument("--most", type=int, default=200, help="iterations after which a solver gives up")
     parser.add_argument("--json", help="also write the figures to this file")
     chosen = parser.parse_args()
     network = shipped()
-    cases = list(held_out(chosen.images if chosen.images.is_dir() else None, chosen.side, chosen.each))
-    results = {"races": {}, "quality": [], "floor_s": floor(20, chosen.side)}
-    for case in cases[:: max(1, len(cases) // chosen.races)][: chosen.races]:
+    folder = chosen.images if chosen.images.is_dir() else None
+    results = {"floor_s": floor(20, chosen.side), "races": {}, "quality": {}}
+    for case in held_out(folder, chosen.side, 1):
+        if chosen.structures and case.structure not in chosen.structures:
+            continue
         results["races"][case.structure] = found = race(case, network, chosen.most)
-        cost, noise = found["ubsim"]["cost"], found["noise_cost"]
-        seconds = found["ubsim"]["seconds"]
-        print(f"{case.structure}: UBSIM {seconds:.2f} s, cost {cost:.4g}, noise {noise:.4g}", flush=True)
+        seconds, cost, noise = found["ubsim"]["seconds"], found["ubsim"]["cost"], found["noise_cost"]
+        least = found["convex_cost"]
+        print(
+            f"{case.structure}: UBSIM {seconds:.2f} s, cost {cost:.4g}, noise {noise:.4g}, convex {least:.4g}",
+            flush=True,
+        )
         for name, f in found["solvers"].items():
             more = "" if f["reached"] else " (gave up)"
             ratios = f"{f['iterations_ratio']:.1f} x, {f['seconds_ratio']:.1f} x the time"
             print(f"  {name:20} {f['iterations']:5} iterations{more}, {ratios}", flush=True)
-    for case in cases:
-        results["quality"].append(found := quality(case, network, 60))
-        psnr, gain = found["psnr"], found["resolution_gain"]
-        texts = [f"{name} {psnr[name]:.2f} dB x{gain[name]:.2f}" for name in psnr]
-        print(f"{case.structure:14} " + "  ".join(texts), flush=True)
+        results["quality"][case.structure] = found = quality(case, network, 60)
+        gains = found["resolution_gain"]
+        texts = [f"{name} {psnr:.2f} dB x{gains[name]:.2f}" for name, psnr in found["psnr"].items()]
+        print("  " + "  ".join(texts), flush=True)
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(results, indent=1) + "\n")
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
 from nstm.acquisition import DataError
 from nstm.blindsim.convex import PerFrame
-from nstm.blindsim.model import BlindModel, Unknowns, patterns_of, start
+from nstm.blindsim.model import BlindModel, patterns_of, start
 from nstm.blindsim.solvers import ConjugateGradient, GradientDescent, Method, Nesterov, Outcome, solve
 from nstm.blindsim.unrolled import Unrolled
 from nstm.illumination.speckle import FEWEST, Usable, usable
@@ -78,7 +77,7 @@ def reconstruct(
     Args:
         frames: ``(L, y, x)`` on the grid of the result, background removed; taken as periodic.
         transfer: of objective and camera pixel, ``(y, x // 2 + 1)``, 1 at the origin and nowhere more.
-        method: key of :data:`METHODS`, or learned iterations, which all that follows does not concern.
+        method: key of :data:`METHODS`, or learned iterations, at most as many as the network has.
         iterations: the most that are made.
         stop_cost: stop at this cost, units of the frames squared.
         noise_energy: ``(L,)`` expected ``||noise||^2`` of every frame on this grid: stop where the cost meets their sum
@@ -104,7 +103,8 @@ def reconstruct(
     if isinstance(method, str):
         outcome = solve(METHODS[method], model, begin, iterations, stop_cost / scale**2, flat)
     else:
-        outcome = _learned(method, model, begin)
+        unknowns, costs = method.followed(model, begin, stop_cost / scale**2)
+        outcome = Outcome(unknowns.object**2, patterns_of(unknowns), jnp.array(costs), jnp.array(len(costs) - 1))
     patterns = np.full(frames.shape, np.nan, np.float32)
     patterns[order] = outcome.patterns
     return BlindResult(
@@ -114,12 +114,6 @@ def reconstruct(
         used=found.used,
         reasons=found.reasons,
     )
-
-
-@eqx.filter_jit
-def _learned(unrolled: Unrolled, model: BlindModel, begin: Unknowns) -> Outcome:
-    found, costs = unrolled(model, begin)
-    return Outcome(found.object**2, patterns_of(found), costs, jnp.array(len(costs) - 1))
 
 
 def ordered(frames: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, float]:

@@ -25,7 +25,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nstm.acquisition import DataError
-from nstm.blindsim.model import BlindModel, Residual, Unknowns, patterns_of
+from nstm.blindsim.line_search import moved
+from nstm.blindsim.model import BlindModel, Residual, Unknowns, along, patterns_of
 from nstm.blindsim.unet import MULTIPLE, UNet
 
 Mode = Literal["stacked", "per_frame"]
@@ -96,24 +97,49 @@ class Unrolled(eqx.Module):
         """What the blocks make of a start, and the cost before the first and after every block."""
         self.check(model.frames, model.shape)
         residual = model.residual(unknowns)
-        gradient = model.gradient(unknowns, residual)
-        # what the network does not see it must not learn to change
-        units = jax.tree.map(lambda g: jax.lax.stop_gradient(jnp.sqrt(jnp.mean(g**2)) + 1e-12), gradient)
+        first = model.gradient(unknowns, residual)
 
         def block(state: tuple[Unknowns, Array], log_steps: Float[Array, "2"]) -> tuple[tuple[Unknowns, Array], Array]:
             unknowns, residual = state
-            if self.mode == "stacked":
-                change = self._stacked(model.gradient(unknowns, residual), units)
-            else:
-                change = self._per_frame(model, unknowns, residual)
-            steps = jax.nn.softplus(log_steps)
-            moved = Unknowns(unknowns.object + steps[0] * change.object, unknowns.patterns + steps[1] * change.patterns)
-            residual = model.residual(moved)
-            return (moved, residual), model.cost(residual)
+            moved_to = along(unknowns, self.direction(log_steps, model, unknowns, residual, first), 1.0)
+            residual = model.residual(moved_to)
+            return (moved_to, residual), model.cost(residual)
 
         # a loop on the device would be eight times slower: XLA's fast convolutions on a CPU are for straight code only
         (found, _), costs = jax.lax.scan(block, (unknowns, residual), self.log_steps, unroll=True)
         return found, jnp.concatenate([model.cost(residual)[None], costs])
+
+    def direction(
+        self, log_steps: Float[Array, "2"], model: BlindModel, unknowns: Unknowns, residual: Residual, first: Unknowns
+    ) -> Unknowns:
+        """What a block changes; ``first`` is the gradient that the first block begins with."""
+        if self.mode == "stacked":
+            # what the network does not see it must not learn to change
+            units = jax.tree.map(lambda g: jax.lax.stop_gradient(jnp.sqrt(jnp.mean(g**2)) + 1e-12), first)
+            change = self._stacked(model.gradient(unknowns, residual), units)
+        else:
+            change = self._per_frame(model, unknowns, residual)
+        steps = jax.nn.softplus(log_steps)
+        return Unknowns(steps[0] * change.object, steps[1] * change.patterns)
+
+    def followed(self, model: BlindModel, unknowns: Unknowns, stop_cost: float = 0.0) -> tuple[Unknowns, list[float]]:
+        """The blocks one by one, each with the best step along its direction, until the cost is at most ``stop_cost``.
+
+        The learned steps are those of the frames of the training; the exact line search makes the directions safe for
+        any others, because the cost falls in every block.
+
+        Returns:
+            The unknowns, and the cost before the first and after every block.
+        """
+        self.check(model.frames, model.shape)
+        residual = model.residual(unknowns)
+        costs, first = [float(model.cost(residual))], model.gradient(unknowns, residual)
+        for log_steps in self.log_steps:
+            if costs[-1] <= stop_cost:
+                break
+            unknowns, residual, cost = _block(self, log_steps, model, unknowns, residual, first)
+            costs.append(float(cost))
+        return unknowns, costs
 
     def _stacked(self, gradient: Unknowns, units: Unknowns) -> Unknowns:
         """What the network makes of all gradients at once."""
@@ -133,6 +159,15 @@ class Unrolled(eqx.Module):
         ]
         out = jax.vmap(self.network)(jnp.stack(inputs, axis=1))[:, 0]
         return Unknowns(out[0], out[1:])
+
+
+@eqx.filter_jit
+def _block(
+    unrolled: Unrolled, log_steps: Array, model: BlindModel, unknowns: Unknowns, residual: Residual, first: Unknowns
+) -> tuple[Unknowns, Residual, Array]:
+    direction = unrolled.direction(log_steps, model, unknowns, residual, first)
+    step, residual, cost = moved(model, unknowns, residual, direction)
+    return along(unknowns, direction, step), residual, cost
 
 
 def by_products(model: BlindModel, unknowns: Unknowns, residual: Residual) -> Unknowns:

@@ -1,4 +1,4 @@
-"""How UBSIM is trained and studied, `snakemake train_blind` and `snakemake studies_blind`."""
+"""How UBSIM is trained, `snakemake train_blind`."""
 
 from __future__ import annotations
 
@@ -50,17 +50,6 @@ class Training(Section):
         )
 
 
-class BlindStudies(Section):
-    """The studies of blind SIM on images that no network was trained on."""
-
-    side_px: Annotated[int, Field(ge=64, le=1024, multiple_of=4, description="side of an image, pixels")] = 128
-    each: Annotated[int, Field(ge=1, le=8, description="test images of every structure")] = 8
-    iterations: Annotated[int, Field(ge=10, le=10_000, description="iterations that solvers are followed for")] = 120
-    frames: Annotated[
-        list[Annotated[int, Field(ge=3)]], Field(min_length=1, description="numbers of frames that are compared")
-    ] = [5, 10, 20, 40]  # noqa: RUF012
-
-
 class Blind(Section):
     """UBSIM, the learned iterations of blind SIM."""
 
@@ -73,4 +62,3 @@ class Blind(Section):
         ),
     ] = None
     training: Annotated[Training, Field(description="the training")] = Training()
-    studies: Annotated[BlindStudies, Field(description="the studies")] = BlindStudies()

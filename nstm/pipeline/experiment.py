@@ -245,7 +245,7 @@ class Experiment:
         return params
 
     def blind_images(self) -> Path | None:
-        """Folder of the images that UBSIM is trained and studied on."""
+        """Folder of the images that UBSIM is trained on."""
         images = self.config.blind.images
         return None if images is None else Path(resolve(self.base_dir, images))
 

@@ -174,9 +174,11 @@ class Speckle(ImagingSystem):
         return self.blind(method, frames, pixel_um).density[None, None]
 
     def _disagreement(self, image: np.ndarray, frames: np.ndarray, pixel_um: float) -> float:
-        """Difference from conjugate gradients, root mean square, as a share of their result."""
+        """Difference from conjugate gradients as the objective would see it, root mean square, a share of theirs."""
         other = self.blind("conjugate_gradient", frames, pixel_um).density
-        return float(np.linalg.norm(image[0, 0] - other) / np.linalg.norm(other))
+        transfer = self.transfer(other.shape, pixel_um / self.grid_ratio, pixel_um)
+        seen, expected = (np.fft.rfft2(i) * transfer for i in (image[0, 0], other))
+        return float(np.linalg.norm(seen - expected) / np.linalg.norm(expected))
 
     @functools.cached_property
     def _network(self) -> Unrolled:
@@ -196,7 +198,7 @@ class Speckle(ImagingSystem):
         rows, columns = (padded_axis(n, ratio, solver.padding_px, MULTIPLE) for n in planes.shape[-2:])
         periodic = continued(continued(planes, rows, -2), columns, -1)
         fine = (rows.fine, columns.fine)
-        stops = solver.stop_at_noise and method not in ("per_frame", "ubsim")
+        stops = solver.stop_at_noise and method != "per_frame"
         noise = self._noise(planes, pixel_um) if stops else None
         found = reconstruct(
             fourier_resample(periodic, fine),

@@ -1,4 +1,4 @@
-"""UBSIM, the learned iterations of blind SIM: its training and its studies; they need no recording and no sample."""
+"""UBSIM, the learned iterations of blind SIM: its training; it needs no recording and no sample."""
 
 BLIND = EXPERIMENT.config.blind
 BLIND_IMAGES = EXPERIMENT.blind_images()
@@ -36,32 +36,3 @@ rule train_blind:
         "Training UBSIM"
     script:
         "../scripts/train_blind.py"
-
-
-rule studies_blind:
-    """Quality by structure, cost and noise by iteration, and number of frames, on images of no training."""
-    input:
-        BLIND_FILES,
-    output:
-        page="studies/blind/studies-blind.md",
-        figures="studies/blind/studies_blind.json",
-        quality="studies/blind/pictures/studies_blind_quality.png",
-        iterations="studies/blind/pictures/studies_blind_iterations.png",
-        frames="studies/blind/pictures/studies_blind_frames.png",
-    log:
-        "studies/logs/studies_blind.log",
-    benchmark:
-        "studies/benchmarks/studies_blind.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(120),
-    params:
-        images=str(BLIND_IMAGES) if BLIND_IMAGES else None,
-        settings=BLIND.studies.model_dump(mode="json"),
-    message:
-        "Studying blind SIM"
-    script:
-        "../scripts/studies_blind.py"
