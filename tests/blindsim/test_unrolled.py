@@ -12,7 +12,7 @@ from nstm.blindsim.model import patterns_of
 from nstm.blindsim.training import Plan, train
 from nstm.blindsim.unet import UNet, parameters
 from nstm.blindsim.unrolled import BLOCKS, FIRST_STEP, Unrolled, inverse_softplus, loss
-from nstm.blindsim.weights import load_weights, save_weights
+from nstm.blindsim.weights import SHIPPED, load_weights, save_weights
 from nstm.simulate.speckle import transfer_on
 from tests.blindsim.phantom import MICROSCOPE, PITCH, SIDE, TRANSFER, recorded
 
@@ -153,3 +153,10 @@ def test_weights_come_back_with_their_card(tmp_path):
     save_file({"a": np.zeros(2)}, tmp_path / "foreign")
     with pytest.raises(DataError, match="no network of UBSIM"):
         load_weights(tmp_path / "foreign")
+
+
+def test_the_network_of_the_package():
+    network, card = load_weights(SHIPPED)
+    assert network.mode == "per_frame"
+    assert parameters(network.network) == card["parameters"] < 30_000
+    assert card["command"] == "nstm train-blind ubsim.safetensors --images FOLDER --set epochs=121"
