@@ -4,11 +4,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from nstm.pipeline.document import documents
@@ -35,6 +38,19 @@ def test_the_lock_pins_everything_and_names_no_index() -> None:
     for name, requirement in DECLARED.items():
         assert pins[name.lower().replace("_", "-")] in requirement.specifier, name
     assert "nstm" not in pins
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-docs.lock"])
+def test_what_is_pinned_takes_every_python_that_the_project_takes(lock: str) -> None:
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith("#")]
+    oldest, refused = "3.11.0", {}
+    assert oldest in SpecifierSet(PROJECT["requires-python"])
+    for name, version in (line.split("==") for line in lines):
+        with suppress(metadata.PackageNotFoundError):  # the documents' packages are installed by `make site` only
+            needs = metadata.metadata(name).get("Requires-Python")
+            if needs and metadata.version(name) == version and oldest not in SpecifierSet(needs):
+                refused[name] = needs
+    assert not refused
 
 
 @pytest.mark.parametrize("cuda", ["cuda12", "cuda13"])
