@@ -42,8 +42,8 @@ def test_the_lock_pins_everything_and_names_no_index() -> None:
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-docs.lock"])
 def test_what_is_pinned_takes_every_python_that_the_project_takes(lock: str) -> None:
-    lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith("#")]
-    oldest, refused = "3.11.0", {}
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if "==" in line]
+    oldest, refused = "3.11.2", {}  # that of Debian 12
     assert oldest in SpecifierSet(PROJECT["requires-python"])
     for name, version in (line.split("==") for line in lines):
         with suppress(metadata.PackageNotFoundError):  # the documents' packages are installed by `make site` only
