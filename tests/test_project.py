@@ -1,5 +1,8 @@
 """What holds the project together: dependencies that agree, layers, generated files, thin scripts."""
 
+import builtins
+import dis
+import importlib
 import re
 import subprocess
 import sys
@@ -7,6 +10,7 @@ import tomllib
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from types import CodeType
 
 import pytest
 import yaml
@@ -143,3 +147,17 @@ def test_citation_names_both_papers() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]
     assert {r["doi"] for r in citation["references"]} == {"10.1038/s41592-024-02417-0", "10.1038/s41467-026-68693-w"}
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    """Names that the functions in some code look up in their module when they are called."""
+    found = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+    return found.union(*(_globals_of(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nstm").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_name_is_known(path: Path) -> None:
+    """Those who check style and types take the axes in the types of arrays for names, so they cannot be asked."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    assert _globals_of(compile(path.read_text(), path, "exec")) <= {*vars(module), *dir(builtins)}

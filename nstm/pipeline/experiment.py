@@ -85,9 +85,7 @@ class ExperimentConfig(Section):
         ),
     ] = False
     studies: Annotated[Studies, Field(description="the paper's studies, `snakemake studies`")] = Studies()
-    blind: Annotated[Blind, Field(description="learned blind SIM, `snakemake train_blind` and `studies_blind`")] = (
-        Blind()
-    )
+    blind: Annotated[Blind, Field(description="learned blind SIM, `snakemake train_blind`")] = Blind()
 
 
 S = TypeVar("S", bound=Section)

@@ -5,6 +5,7 @@ All are :class:`matplotlib.figure.Figure` objects without global state; :func:`s
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,15 @@ def still(
     box = zoom_box(panels, index)
     side = 3.0
     size = (6.6 + 6.6 / aspect, 6.6 / aspect * down) if wide else (side * across, side / aspect + side)
-    head, foot = 0.30 * (down if wide else 1), 0.42
+    projection = "; maximum projection along z" if panels[0].images.sizes["z"] > 1 else ""
+    notes = [
+        f"t = {time_labels(times)[index]}{time_note}. Linear {shown_in(panels)} (gamma 1), one range per panel over "
+        f"all times, {saturated_percent:g} % saturated at each end{projection}.",
+        " ".join(f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(p.footnote for p in panels) if note),
+    ]
+    room = int(size[0] * 72 / (0.55 * SMALL))  # letters of a line
+    lines = [plain(line) for note in notes for line in textwrap.wrap(note, room)]
+    head, foot = 0.30 * (down if wide else 1), 0.12 + 0.15 * max(2, len(lines))
     figure = new_figure(size[0] + 0.1, size[1] + head + foot)
     grid = figure.add_gridspec(
         down,
@@ -101,13 +110,7 @@ def still(
         whole.add_patch(Rectangle((x0, y0), length, length, fill=False, ec=ACCENT_TONE, lw=1.3))
         for spine in zoom.spines.values():
             spine.set(visible=True, color=ACCENT_TONE, linewidth=1.6)
-    projection = "; maximum projection along z" if panels[0].images.sizes["z"] > 1 else ""
-    notes = [
-        f"t = {time_labels(times)[index]}{time_note}. Linear {shown_in(panels)} (gamma 1), one range per panel over "
-        f"all times, {saturated_percent:g} % saturated at each end{projection}.",
-        " ".join(f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(p.footnote for p in panels) if note),
-    ]
-    figure.text(0.05 / figure.get_figwidth(), 0.06 / figure.get_figheight(), "\n".join(plain(n) for n in notes if n),
+    figure.text(0.05 / figure.get_figwidth(), 0.06 / figure.get_figheight(), "\n".join(lines),
                 fontsize=SMALL, color="#333333", va="bottom", ha="left", linespacing=1.3)  # fmt: skip
     return figure
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from nstm.acquisition import channels_of, in_colour
 from nstm.settings import Movie
 from nstm.visual.arrows import draw_arrows, draw_wheel, enlargement, in_plane
 from nstm.visual.between import between
@@ -215,4 +216,5 @@ def display_note(panels: Sequence[Panel], settings: Movie) -> str:
 
 def shown_in(panels: Sequence[Panel]) -> str:
     """``grey``, or ``colours`` where a panel has some."""
-    return "grey" if all(colours_of(panel.images) == "gray" for panel in panels) else "colours"
+    grey = all(colours_of(p.images) == "gray" and not in_colour(channels_of(p.images)) for p in panels)
+    return "grey" if grey else "colours"

@@ -1,5 +1,6 @@
 """Rule train_blind: weights of UBSIM, with their history and the curve of the loss."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,8 @@ def main(params: dict[str, Any], images: str | None, out_weights: Path) -> None:
     from nstm.pipeline.blind_settings import Training
     from nstm.pipeline.train_blind import run_training
 
-    def progress(line: str) -> None:
-        print(line, flush=True)
-
-    run_training(Training.model_validate(params), Path(images) if images else None, out_weights, progress)
+    told = partial(print, flush=True)
+    run_training(Training.model_validate(params), Path(images) if images else None, out_weights, told)
 
 
 if __name__ == "__main__":
