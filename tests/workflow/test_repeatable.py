@@ -22,7 +22,7 @@ def test_two_runs_of_one_config_give_the_same_arrays(tmp_path) -> None:
         found.append(arrays(work))
         light.append(json.loads(work.result("cell/illumination.json").read_text())["acquisitions"])
     one, other = found
-    assert {path.split("/")[2] for path in one} == {"jobs", "raw.ome.zarr", "timelapse"}
+    assert {path.split("/")[2] for path in one} == {"fits", "jobs", "raw.ome.zarr", "timelapse"}
     assert set(one) == set(other)
     for path, array in one.items():
         np.testing.assert_array_equal(array, other[path], err_msg=path)
