@@ -76,7 +76,7 @@ class BlindSolver(Section):
         int,
         Field(
             ge=0,
-            description="every so manieth window of ubsim is also solved by conjugate gradients; how far the two "
+            description="every n-th window of ubsim is also solved by conjugate gradients; how far the two "
             "differ stands in trust.json; 0: none",
         ),
     ] = 10
