@@ -41,7 +41,7 @@ NUMERICS: dict[str, int] = {
     "inspect": 2,
     "convert": 2,
     "quality": 4,
-    "illumination": 5,
+    "illumination": 6,
     "reconstruct": 8,
     "conventional": 6,
     "assemble": 3,
