@@ -35,6 +35,8 @@ MICROSCOPE = SpeckleMicroscope(
     na=1.0, illumination_na=1.0, emission_wavelength_um=0.52, excitation_wavelength_um=0.52, patterns=20, photons=500
 )
 PITCH_UM = 0.065
+#: Pixel of the images: so small that they hold what the objective alone does not show.
+IMAGE_PIXEL_UM = PITCH_UM / 3
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,12 @@ class Case:
 
 def held_out(folder: Path | None, side: int, each: int, microscope: SpeckleMicroscope = MICROSCOPE) -> Iterator[Case]:
     """The middle of ``each`` test images of every structure under light and noise of their own."""
-    found: Sources = sources(folder, "test", PITCH_UM)
+    found: Sources = sources(folder, "test", PITCH_UM, IMAGE_PIXEL_UM)
     for structure, images in sorted(found.images.items()):
         for number, image in enumerate(images[:each]):
             y, x = ((n - side) // 2 for n in image.shape)
-            crop = image[y : y + side, x : x + side]
+            short = max(0, -min(y, x))
+            crop = np.pad(image, short, mode="symmetric")[y + short :, x + short :][:side, :side]
             yield Case.of(structure, crop, microscope, 1000 + number)
 
 

@@ -30,6 +30,13 @@ class Training(Section):
     seed: Annotated[int, Field(ge=0, description="of network, crops, light and noise")] = 0
     wavelength_um: Annotated[float, Field(gt=0, description="of light and emission")] = 0.52
     na: Annotated[float, Field(gt=0, description="of illumination and objective")] = 1.0
+    image_pixel_um: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="pixel of the images in the sample; empty: that of the reconstruction, wavelength / (8 NA)",
+        ),
+    ] = None
 
     @property
     def pitch_um(self) -> float:

@@ -37,7 +37,8 @@ def run_training(
     if out.suffix != ".safetensors":
         raise DataError(f"{out}: the weights are written as NAME.safetensors")
     s, state = settings, out.with_suffix(".state.npz")
-    training, validation = (sources(images, part, s.pitch_um) for part in ("training", "validation"))
+    pitches = s.pitch_um, s.image_pixel_um
+    training, validation = (sources(images, part, *pitches) for part in ("training", "validation"))
     begin = Unrolled.new(s.mode, s.frames, s.width, blocks=s.blocks, seed=s.seed)
     plan = Plan(epochs=s.epochs, rate=s.rate, patience=s.patience, every_block=s.every_block)
     found, history = train(

@@ -14,6 +14,7 @@ from typing import Literal
 import imageio.v3 as iio
 import numpy as np
 import scipy.fft
+import scipy.signal
 from numpy.typing import NDArray
 
 from nstm.acquisition import DataError
@@ -38,7 +39,7 @@ class Sources:
 
     Attributes:
         images: by structure; values from 0 to 1.
-        pitch_um: their pixel, taken as that of the reconstruction.
+        pitch_um: their pixel, that of the reconstruction.
     """
 
     images: Mapping[str, list[Image]]
@@ -82,13 +83,15 @@ def _crop(image: Image, side: int, rng: np.random.Generator) -> Image:
     return np.ascontiguousarray(turned[::-1] if rng.random() < 0.5 else turned)
 
 
-def sources(folder: Path | None, part: Part, pitch_um: float) -> Sources:
+def sources(folder: Path | None, part: Part, pitch_um: float, image_pixel_um: float | None = None) -> Sources:
     """The source images of a part.
 
     Args:
         folder: one folder of images (PNG, TIFF) per structure; ``None``: structures are simulated.
         part: which.
         pitch_um: pixel of the reconstruction.
+        image_pixel_um: pixel of the images in the sample, from which they are brought to that of the reconstruction;
+            ``None``: they have it.
 
     Raises:
         DataError: the folder holds no structure, or one with fewer images than parts.
@@ -98,11 +101,11 @@ def sources(folder: Path | None, part: Part, pitch_um: float) -> Sources:
     structures = sorted(p for p in Path(folder).iterdir() if p.is_dir()) if Path(folder).is_dir() else []
     if not structures:
         raise DataError(f"{folder}: holds no folder of images; one for each structure is needed, or none at all")
-    images = {}
+    images, ratio = {}, (image_pixel_um or pitch_um) / pitch_um
     for structure in structures:
         files = [p for p in structure.iterdir() if p.suffix.lower() in (".png", ".tif", ".tiff")]
         chosen = split(sorted(files, key=_natural), part, str(structure))
-        images[structure.name] = [_limited(_grey(file), pitch_um) for file in chosen]
+        images[structure.name] = [_limited(_resampled(_grey(file), ratio)) for file in chosen]
     return Sources(images, pitch_um)
 
 
@@ -136,7 +139,14 @@ def _grey(path: Path) -> Image:
     return (image - image.min()) / (image.max() - image.min())
 
 
-def _limited(image: Image, pitch_um: float) -> Image:
+def _resampled(image: Image, ratio: float) -> Image:
+    """On pixels that are ``1 / ratio`` times as large as before, by its Fourier series."""
+    for axis in (0, 1):
+        image = scipy.signal.resample(image, round(image.shape[axis] * ratio), axis=axis)
+    return image
+
+
+def _limited(image: Image) -> Image:
     """Without the frequencies near Nyquist, which the grid cannot tell from their aliases; from 0 to 1."""
     radius = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1]))
     smooth = scipy.fft.irfft2(scipy.fft.rfft2(image) * roll_off(radius, 0.35, 0.5), s=image.shape)
@@ -154,5 +164,5 @@ def _simulated(part: Part, pitch_um: float) -> Sources:
         for name, points in (("network", er_network(seed, area)), ("filaments", filaments(seed, area, number=30))):
             image = np.zeros((side, side))
             np.add.at(image, tuple(np.rint(points.position / pitch_um).astype(int).T % side), points.weight)
-            images[name].append(_limited(image, pitch_um))
+            images[name].append(_limited(image))
     return Sources(images, pitch_um)

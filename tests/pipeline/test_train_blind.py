@@ -50,6 +50,14 @@ def test_crops_mix_the_structures_evenly_and_come_again(images):
         sources(images / "dots", "test", 0.065)
 
 
+def test_images_are_brought_to_the_pixel_of_the_reconstruction(images):
+    """Half as many pixels show the same: what a coarser grid holds of an image stays as it was."""
+    same, finer = (sources(images, "training", 0.065, pixel).images["dots"][0] for pixel in (None, 0.0325))
+    assert finer.shape == (same.shape[0] // 2, same.shape[1] // 2)
+    low = [np.abs(np.fft.rfft2(image / image.mean()))[:4, :4] / image.size for image in (same, finer)]
+    np.testing.assert_allclose(low[1], low[0], rtol=0.3, atol=0.05)
+
+
 def test_simulated_structures_differ_from_part_to_part():
     training, test = (sources(None, part, 0.065).images for part in ("validation", "test"))
     assert set(training) == {"network", "filaments"}
