@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -57,6 +58,52 @@ class Training(Section):
         )
 
 
+BlindStudy = Literal["structures", "iterations", "noise", "frames", "domains"]
+Network = Literal["ubsim", "unet", "edsr", "rcan"]
+
+
+class BlindStudies(Section):
+    """Studies of blind SIM, `snakemake studies_blind`, on images that the network was not trained on."""
+
+    studies: Annotated[
+        list[BlindStudy],
+        Field(
+            description="structures: quality of every method by structure; iterations: to the cost of UBSIM; noise: "
+            "quality by iteration; frames: by number of frames; domains: networks on structures they never saw"
+        ),
+    ] = Field(default=["structures", "iterations", "noise", "frames", "domains"])
+    frames: Annotated[int, Field(ge=3, le=200, description="frames of a stack")] = 20
+    photons: Annotated[float, Field(gt=0, description="largest noise-free value of a frame")] = 500.0
+    side_px: Annotated[int, Field(ge=64, multiple_of=4, description="side of the images")] = 128
+    images: Annotated[int, Field(ge=1, description="images of every structure, at most those of the test part")] = 8
+    iterations: Annotated[int, Field(ge=1, description="after which a solver gives up")] = 60
+    race_side_px: Annotated[int, Field(ge=32, multiple_of=4, description="side of the images of `iterations`")] = 256
+    race_iterations: Annotated[int, Field(ge=1, description="after which a solver of `iterations` gives up")] = 600
+    numbers: Annotated[list[int], Field(min_length=1, description="of frames, for the study `frames`")] = Field(
+        default=[5, 10, 20, 40]
+    )
+    weights: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="network of UBSIM, absolute or relative to this config file; empty: that of the package",
+        ),
+    ] = None
+    domains: Annotated[
+        list[str],
+        Field(
+            description="structures of the study `domains`, of the images or `digits`, which are drawn; empty: the "
+            "first two and digits"
+        ),
+    ] = Field(default=[])
+    networks: Annotated[list[Network], Field(min_length=1, description="networks of the study `domains`")] = Field(
+        default=["ubsim", "unet", "edsr", "rcan"]
+    )
+    epochs: Annotated[
+        int, Field(ge=1, description="of each of their trainings; the rest is as in `blind.training`")
+    ] = 60
+
+
 class Blind(Section):
     """UBSIM, the learned iterations of blind SIM."""
 
@@ -69,3 +116,25 @@ class Blind(Section):
         ),
     ] = None
     training: Annotated[Training, Field(description="the training")] = Training()
+    studies: Annotated[BlindStudies, Field(description="the studies")] = BlindStudies()
+
+    def domain_params(self, domain: str, network: str) -> dict[str, Any]:
+        """Plain settings that a network of the study ``domains`` depends on."""
+        training = self.training.model_copy(update={"epochs": self.studies.epochs})
+        return {
+            "training": training.model_dump(mode="json"),
+            "frames": self.studies.frames,
+            "domain": domain,
+            "network": network,
+        }
+
+
+def domains_of(settings: BlindStudies, images: Path | None) -> list[str]:
+    """Structures of the study ``domains``: those of the settings, or the first two of the images and digits."""
+    from nstm.simulate.blind_images import DIGITS  # not earlier: every job of every rule reads the config
+
+    if settings.domains:
+        return list(settings.domains)
+    if images is None:
+        return ["network", "filaments", DIGITS]
+    return [*sorted(p.name for p in images.iterdir() if p.is_dir())[:2], DIGITS]

@@ -54,6 +54,8 @@ NUMERICS: dict[str, int] = {
 #: Time-lapse stores that the reconstruct jobs are assembled into.
 FITTED = ("nstm", "motion", "static")
 
+#: The network of the package; its module would load the engine with it.
+_SHIPPED = Path(__file__).parents[1] / "blindsim" / "ubsim.safetensors"
 _READS_FILE = ("inspect", "convert")
 _SEES_TRUTH = ("evaluate", "movie", "figures")
 _HAS_SYSTEM = (
@@ -246,6 +248,11 @@ class Experiment:
         """Folder of the images that UBSIM is trained on."""
         images = self.config.blind.images
         return None if images is None else Path(resolve(self.base_dir, images))
+
+    def blind_weights(self) -> Path:
+        """The network of UBSIM that is studied."""
+        weights = self.config.blind.studies.weights
+        return _SHIPPED if weights is None else Path(resolve(self.base_dir, weights))
 
     def jobs(self, sample: str, acquisitions: int) -> list[tuple[int, int]]:
         """First and last acquisition of every reconstruct job."""

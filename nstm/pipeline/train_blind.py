@@ -29,7 +29,9 @@ def run_training(
     Raises:
         DataError: the images cannot be used, or the state is that of another training.
     """
-    from nstm.blindsim.training import Plan, train
+    import jax.numpy as jnp
+
+    from nstm.blindsim.training import Plan, Unsupervised, train
     from nstm.blindsim.unet import parameters
     from nstm.blindsim.unrolled import Unrolled
     from nstm.blindsim.weights import save_weights
@@ -40,13 +42,15 @@ def run_training(
     pitches = s.pitch_um, s.image_pixel_um
     training, validation = (sources(images, part, *pitches) for part in ("training", "validation"))
     begin = Unrolled.new(s.mode, s.frames, s.width, blocks=s.blocks, seed=s.seed)
-    plan = Plan(epochs=s.epochs, rate=s.rate, patience=s.patience, every_block=s.every_block)
+    transfer = jnp.asarray(transfer_on((s.side_px, s.side_px), s.microscope, s.pitch_um), jnp.float32)
     found, history = train(
         begin,
-        transfer_on((s.side_px, s.side_px), s.microscope, s.pitch_um),
+        Unsupervised(transfer, s.every_block),
         lambda epoch: batches(training, s, s.stacks, [s.seed, 1, epoch]),
         list(batches(validation, s, s.validation_stacks, [s.seed, 2])),
-        plan,
+        Plan(epochs=s.epochs, rate=s.rate, patience=s.patience),
+        validated=Unsupervised(transfer, every_block=False),
+        about={**s.model_dump(exclude={"epochs"}), "structures": list(training.images)},
         checkpoint=state,
         progress=progress,
     )
@@ -66,19 +70,25 @@ def run_training(
     state.unlink(missing_ok=True)
 
 
-def batches(images: Sources, settings: Training, number: int, seed: list[int]) -> Iterator[np.ndarray]:
-    """Stacks ``(batch, L, y, x)`` in the units of the iterations; the last batch is dropped where it is not whole."""
+def batches(
+    images: Sources, settings: Training, number: int, seed: list[int], *, taught: bool = False
+) -> Iterator[Any]:
+    """Stacks ``(batch, L, y, x)`` in the units of the iterations; the last batch is dropped where it is not whole.
+
+    With ``taught`` the objects ``(batch, y, x)`` in the same units come with them.
+    """
     from nstm.blindsim.reconstruct import ordered
 
     flat = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    batch: list[np.ndarray] = []
-    for _, stack in images.stacks(settings.microscope, settings.side_px, number, flat):
+    batch: list[tuple[np.ndarray, np.ndarray]] = []
+    for density, stack in images.stacks(settings.microscope, settings.side_px, number, flat):
         order, unit = ordered(stack.frames, np.ones(len(stack.frames), bool))
         # frames are exchangeable but the network does not know: only the brightest has its place
         shuffled = np.r_[np.random.default_rng([flat, len(batch)]).permutation(order[:-1]), order[-1]]
-        batch.append(stack.frames[shuffled] / np.float32(unit))
+        batch.append((stack.frames[shuffled] / np.float32(unit), density / density.max() / unit))
         if len(batch) == settings.batch:
-            yield np.stack(batch).astype(np.float32)
+            frames, objects = (np.stack(arrays).astype(np.float32) for arrays in zip(*batch, strict=True))
+            yield (frames, objects) if taught else frames
             batch = []
 
 

@@ -13,6 +13,9 @@ from typing import Literal
 
 import imageio.v3 as iio
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import scipy.fft
 import scipy.signal
 from numpy.typing import NDArray
@@ -29,6 +32,8 @@ Part = Literal["training", "validation", "test"]
 SPLIT: Mapping[Part, int] = {"training": 28, "validation": 4, "test": 8}
 #: Side of the images that are simulated where none are given, pixel.
 _SIMULATED_PX = 256
+#: Name of the structure of :func:`digits`, and the side of its images, pixel.
+DIGITS, _DIGITS_PX = "digits", 160
 #: Least share of an image's brightest value that a crop must reach on average: empty ones teach nothing.
 _LEAST_MEAN = 0.02
 
@@ -59,6 +64,16 @@ class Sources:
             if min(image.shape) < side:
                 raise DataError(f"images of {image.shape} pixels are smaller than a crop of {side}")
             yield _crop(image, side, rng)
+
+    def only(self, name: str) -> Sources:
+        """The images of one structure.
+
+        Raises:
+            DataError: there is none of this name.
+        """
+        if name not in self.images:
+            raise DataError(f"no images of {name!r}: there are those of {', '.join(sorted(self.images))}")
+        return replace(self, images={name: self.images[name]})
 
     def stacks(self, microscope: SpeckleMicroscope, side: int, number: int, seed: int) -> Iterator[tuple[Image, Stack]]:
         """Crops under light and noise of their own; the light of a frame is 50 to 2000 photons at its brightest."""
@@ -152,6 +167,29 @@ def _limited(image: Image) -> Image:
     smooth = scipy.fft.irfft2(scipy.fft.rfft2(image) * roll_off(radius, 0.35, 0.5), s=image.shape)
     smooth = np.maximum(smooth, 0)
     return np.asarray(smooth / smooth.max())
+
+
+def digits(part: Part, pitch_um: float, number: int | None = None) -> Sources:
+    """Images of digits of all sizes, turned at random: a structure unlike any of a cell.
+
+    Args:
+        part: every part has seeds of its own.
+        pitch_um: pixel of the reconstruction.
+        number: of images; ``None``: as many as the part has.
+    """
+    first, side, images = 100 * list(SPLIT).index(part), _DIGITS_PX, []
+    for seed in range(first, first + (number or SPLIT[part])):
+        rng, image = np.random.default_rng([seed, 13]), np.zeros((side, side))
+        for _ in range(40):
+            size = int(rng.integers(10, 48))
+            picture = PIL.Image.new("L", (size, size))
+            pen, font = PIL.ImageDraw.Draw(picture), PIL.ImageFont.load_default(size)
+            pen.text((size / 4, -size / 8), str(rng.integers(10)), fill=255, font=font)
+            turned = np.asarray(picture.rotate(float(rng.uniform(0, 360)), PIL.Image.Resampling.BILINEAR), float)
+            y, x = (int(v) for v in rng.integers(0, side - size, 2))
+            image[y : y + size, x : x + size] += rng.uniform(0.3, 1.0) * turned
+        images.append(_limited(image))
+    return Sources({DIGITS: images}, pitch_um)
 
 
 def _simulated(part: Part, pitch_um: float) -> Sources:

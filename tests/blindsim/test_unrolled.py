@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from nstm.acquisition import DataError
 from nstm.blindsim import METHODS, BlindModel, GradientDescent, solve, start
 from nstm.blindsim.model import patterns_of
-from nstm.blindsim.training import Plan, train
+from nstm.blindsim.training import Plan, Unsupervised, train
 from nstm.blindsim.unet import UNet, parameters
 from nstm.blindsim.unrolled import BLOCKS, FIRST_STEP, Unrolled, inverse_softplus, loss
 from nstm.blindsim.weights import SHIPPED, load_weights, save_weights
@@ -100,7 +100,8 @@ def test_a_larger_field_looks_alike():
 
 
 BATCHES = [np.stack([recorded(seed, 6).frames * 2 for seed in pair]) for pair in ((0, 1), (2, 3))]
-PLAN = Plan(epochs=3, rate=3e-3, every_block=True)
+PLAN = Plan(epochs=3, rate=3e-3)
+LOSS = Unsupervised(jnp.asarray(TRANSFER, jnp.float32), every_block=True)
 
 
 def test_training_lowers_the_loss_and_goes_on_where_it_stopped(tmp_path):
@@ -109,7 +110,7 @@ def test_training_lowers_the_loss_and_goes_on_where_it_stopped(tmp_path):
 
     lines = []
     begin = Unrolled.new("stacked", 6, 4)
-    whole, history = train(begin, TRANSFER, of, BATCHES, PLAN, progress=lines.append)
+    whole, history = train(begin, LOSS, of, BATCHES, PLAN, progress=lines.append)
     assert len(lines) == 3
     assert "validation" in lines[0]
     assert history.validation[-1] < history.validation[0]
@@ -120,18 +121,20 @@ def test_training_lowers_the_loss_and_goes_on_where_it_stopped(tmp_path):
     )
     assert float(loss(whole, models, starts)) < float(loss(begin, models, starts))
     checkpoint = tmp_path / "state.npz"
-    train(begin, TRANSFER, of, BATCHES, Plan(**{**vars(PLAN), "epochs": 2}), checkpoint=checkpoint)
-    resumed, again = train(begin, TRANSFER, of, BATCHES, PLAN, checkpoint=checkpoint)
+    train(begin, LOSS, of, BATCHES, Plan(**{**vars(PLAN), "epochs": 2}), checkpoint=checkpoint)
+    resumed, again = train(begin, LOSS, of, BATCHES, PLAN, checkpoint=checkpoint)
     assert again.validation == history.validation
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(DataError, match="begun with"):
-        train(begin, TRANSFER, of, BATCHES, Plan(epochs=3, rate=1.0), checkpoint=checkpoint)
+        train(begin, LOSS, of, BATCHES, Plan(epochs=3, rate=1.0), checkpoint=checkpoint)
+    with pytest.raises(DataError, match="begun with"):
+        train(begin, LOSS, of, BATCHES, PLAN, about={"images": "others"}, checkpoint=checkpoint)
 
 
 def test_the_rate_falls_when_the_loss_stays():
     plan = Plan(epochs=4, rate=1e-12, patience=1, factor=0.5)
-    _, history = train(Unrolled.new("per_frame", 6, 2), TRANSFER, lambda epoch: BATCHES[:1], BATCHES[:1], plan)
+    _, history = train(Unrolled.new("per_frame", 6, 2), LOSS, lambda epoch: BATCHES[:1], BATCHES[:1], plan)
     assert history.rate[0] == 1e-12
     assert history.rate[-1] < history.rate[0]
 

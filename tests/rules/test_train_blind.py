@@ -1,4 +1,4 @@
-"""The rule of learned blind SIM: a training of two tiny epochs."""
+"""The rules of learned blind SIM: a training of two tiny epochs, and the studies in miniature."""
 
 import pytest
 
@@ -8,7 +8,8 @@ from tests.experiments import SMALL_CONFIG, Workdir
 
 TINY = (
     "blind: {training: {frames: 4, width: 2, blocks: 2, side_px: 16, stacks: 4, validation_stacks: 2, batch: 2, "
-    "epochs: 2}}\n"
+    "epochs: 2}, studies: {frames: 4, side_px: 64, images: 1, iterations: 3, race_side_px: 32, race_iterations: 4, "
+    "numbers: [4, 5], epochs: 1}}\n"
 )
 
 
@@ -29,3 +30,16 @@ def test_training(workdir: Workdir) -> None:
     assert "epoch 2 of 2: loss" in log
     changed = TINY.replace("epochs: 2", "epochs: 3").removeprefix("blind: ").strip()
     assert workdir.planned("train_blind", "--config", f"blind={changed}") == {"train_blind": 1}
+
+
+def test_studies(workdir: Workdir) -> None:
+    trainings = {"blind_training": 12, "blind_study": 5, "studies_blind": 1}
+    assert workdir.planned("studies_blind") == trainings
+    few = TINY.replace("epochs: 1}", "epochs: 1, networks: [unet], domains: [digits], studies: [domains]}")
+    workdir.snakemake("studies_blind", "--config", f"blind={few.removeprefix('blind: ').strip()}")
+    folder = workdir.folder / "blind/studies"
+    page = (folder / "studies_blind.md").read_text()
+    assert "](pictures/studies_blind_domains.png)" in page
+    assert (folder / "pictures/studies_blind_domains.png").stat().st_size > 10_000
+    assert list(read_json(folder / "domains.json")["psnr"]) == ["digits/unet"]
+    assert [path.name for path in folder.glob("weights/*/*")] == ["unet.safetensors"]

@@ -1,5 +1,7 @@
 """UBSIM, the learned iterations of blind SIM: its training; it needs no recording and no sample."""
 
+from nstm.pipeline.blind_settings import domains_of
+
 BLIND = EXPERIMENT.config.blind
 BLIND_IMAGES = EXPERIMENT.blind_images()
 #: A change of any image counts.
@@ -36,3 +38,104 @@ rule train_blind:
         "Training UBSIM"
     script:
         "../scripts/train_blind.py"
+
+
+BLIND_STUDY = "blind/studies/{study}.json"
+
+
+def blind_networks(study):
+    """Names of the networks of a study, DOMAIN/NETWORK or ubsim."""
+    if study != "domains":
+        return ["ubsim"]
+    domains = domains_of(BLIND.studies, BLIND_IMAGES)
+    return [f"{d}/{network}" for d in domains for network in BLIND.studies.networks]
+
+
+rule blind_training:
+    """Train one network on one structure, for the study of domains; goes on from NETWORK.state.npz."""
+    input:
+        BLIND_FILES,
+    output:
+        weights="blind/studies/weights/{domain}/{network}.safetensors",
+    log:
+        "blind/studies/logs/{domain}_{network}.log",
+    benchmark:
+        "blind/studies/benchmarks/{domain}_{network}.tsv"
+    wildcard_constraints:
+        network="[a-z]+",
+        domain="[^/]+",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
+        gpu=0,  # a profile raises it (set-resources)
+    params:
+        images=str(BLIND_IMAGES) if BLIND_IMAGES else None,
+        settings=lambda wildcards: BLIND.domain_params(**wildcards),
+    message:
+        "Training {wildcards.network} on {wildcards.domain}"
+    script:
+        "../scripts/blind_training.py"
+
+
+rule blind_study:
+    """Figures and picture of one study of blind SIM."""
+    input:
+        BLIND_FILES,
+        weights=lambda wildcards: [
+            (
+                str(EXPERIMENT.blind_weights())
+                if name == "ubsim"
+                else f"blind/studies/weights/{name}.safetensors"
+            )
+            for name in blind_networks(wildcards.study)
+        ],
+    output:
+        record=BLIND_STUDY,
+        figure="blind/studies/pictures/studies_blind_{study}.png",
+    log:
+        "blind/studies/logs/{study}.log",
+    benchmark:
+        "blind/studies/benchmarks/{study}.tsv"
+    wildcard_constraints:
+        study="[a-z]+",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+    params:
+        images=str(BLIND_IMAGES) if BLIND_IMAGES else None,
+        networks=lambda wildcards: blind_networks(wildcards.study),
+        settings=BLIND.model_dump(
+            mode="json", exclude={"images": True, "studies": {"weights"}}
+        ),
+    message:
+        "Study of blind SIM: {wildcards.study}"
+    script:
+        "../scripts/blind_study.py"
+
+
+rule studies_blind:
+    """The page of the studies of blind SIM that the config asks for."""
+    input:
+        expand(BLIND_STUDY, study=BLIND.studies.studies),
+    output:
+        "blind/studies/studies_blind.md",
+    log:
+        "blind/studies/logs/studies_blind.log",
+    benchmark:
+        "blind/studies/benchmarks/studies_blind.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    message:
+        "Writing the page of the studies of blind SIM"
+    script:
+        "../scripts/studies_blind.py"
