@@ -4,7 +4,9 @@ Burns et al., Nature Communications 2026, give its bounds (two rescalings, skip 
 parameters), not its layout. Here, for speed on a CPU: pixels of 2 x 2 become channels, so that nothing is computed on
 the finest level; a 3 x 3 convolution there to the width ``c``; maxima of 2 x 2 and a convolution to ``2c``; back by
 repeated pixels, added to what was there, and a last convolution; a linear output, no normalisation (sizes carry
-information), and periodic borders as the model has them.
+information), and periodic borders as the model has them. What is added is smoothed by (1, 2, 1) / 4 along both axes:
+the pixels of a 2 x 2 come from different channels, and no cost would tell a pattern of that period, which no objective
+passes.
 """
 
 from __future__ import annotations
@@ -77,7 +79,12 @@ class UNet(eqx.Module):
         half = half + _doubled(self.back(quarter))
         more = _unpacked(self.last(jax.nn.leaky_relu(self.fine(half))))
         more = more if self.limit is None else self.limit * jnp.tanh(more / self.limit)
-        return x[self.skip : self.skip + self.outputs] + more
+        return x[self.skip : self.skip + self.outputs] + _smooth(_smooth(more, -2), -1)
+
+
+def _smooth(image: Float[Array, "o y x"], axis: int) -> Float[Array, "o y x"]:
+    """Without the highest frequency of an axis, periodic."""
+    return 0.5 * image + 0.25 * (jnp.roll(image, 1, axis) + jnp.roll(image, -1, axis))
 
 
 def parameters(network: eqx.Module) -> int:
