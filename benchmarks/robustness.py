@@ -102,7 +102,7 @@ def microscope_of(case: Case) -> SimMicroscope | DpcMicroscope:
     if case.system == "dpc":
         return DpcMicroscope(shape=shape, photons=case.photons)
     if case.system == "volume":
-        # a stack per frame: with the phases of a plane together every frame would see eight scenes, at eight times the cost
+        # a stack per frame: with the phases of a plane together a frame would see eight scenes, at eight times the cost
         return VolumeMicroscope(shape=shape, photons=case.photons, planes=8, guard_px=12, order="angle phase z")
     two_beam = SimMicroscope(shape=shape, photons=case.photons)
     if case.system == "two_beam":

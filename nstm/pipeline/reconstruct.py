@@ -273,7 +273,9 @@ def _seeds(fits: _Fits, fit: Fit | Tiles) -> dict[str, Any] | None:
     if fit.noise_variance is None:
         return None
     frames = fits.acquisition["frames"].values.astype(np.float32)
-    deviation = fits.system.noise_of_frames(fit.noise_variance).astype(np.float32)
+    counts = frames - np.float32(fits.system.settings.camera.offset)
+    deviation = fits.system.noise_of_frames(counts, fit.noise_variance).astype(np.float32)
+    main = next((i for i, channel in enumerate(fits.system.channels) if channel.main), 0)
     times = np.unique(fit.times_s)
     middle, ends = times[[len(times) // 2]], times[[0, -1]]
     scenes, motions = [], []
@@ -281,9 +283,9 @@ def _seeds(fits: _Fits, fit: Fit | Tiles) -> dict[str, Any] | None:
         noise = np.random.default_rng([fits.index, seed]).standard_normal(frames.shape, np.float32)
         again = fit.settings.model_copy(update={"starts": 1, "seed": fit.settings.seed + seed})
         repeated = fits(f"seed {seed}", again, frames + deviation * noise)
-        scenes.append(repeated.scene(middle)[0])
+        scenes.append(repeated.scene(middle)[0, main])
         motions.append(repeated.motion(ends)[1] / fit.pixel_um)
-    return spread_of(np.stack(scenes), np.stack(motions), float(deviation.mean()))
+    return spread_of(np.stack(scenes), np.stack(motions))
 
 
 def _write(

@@ -77,23 +77,23 @@ def _within_field(region: dict[str, Any], fit: Fit | Tiles) -> dict[str, Any]:
     return region | {key: (np.asarray(region[key]) + margin_um).tolist() for key in ("centre_um", "outline_um")}
 
 
-def spread_of(scenes: np.ndarray, motions: np.ndarray, noise: float) -> dict[str, Any]:
+def spread_of(scenes: np.ndarray, motions: np.ndarray) -> dict[str, Any]:
     """Standard deviation over repeated fits.
 
     Args:
-        scenes: ``(repetition, c, z, y, x)``, counts.
+        scenes: ``(repetition, z, y, x)``.
         motions: ``(repetition, d, z, y, x)``, camera pixels, NaN where not determined.
-        noise: standard deviation of a frame's noise, counts.
 
     Returns:
-        ``fits``, ``scene_noise_units`` (rms over the field), ``motion_px`` (rms over where every fit knows the motion,
-        lengths of the deviations; None where there is no such place).
+        ``fits``, ``scene_share`` (rms over the field, as a share of the standard deviation over the field of their
+        mean), ``motion_px`` (rms over where every fit knows the motion, lengths of the deviations; None where there is
+        no such place).
     """
     known = np.isfinite(motions).all(axis=(0, 1))
     deviation = np.sqrt(np.mean(np.sum(np.var(motions, axis=0, ddof=1), axis=0)[known])) if known.any() else None
     return {
         "fits": len(scenes),
-        "scene_noise_units": float(np.sqrt(np.mean(np.var(scenes, axis=0, ddof=1))) / noise),
+        "scene_share": float(np.sqrt(np.mean(np.var(scenes, axis=0, ddof=1))) / np.std(scenes.mean(axis=0))),
         "motion_px": None if deviation is None else float(deviation),
     }
 

@@ -179,10 +179,11 @@ class ImagingSystem(abc.ABC):
         """Name and length of the axes of the measurements; default: those of the frames."""
         return dict(self.frame_axes)
 
-    def noise_of_frames(self, noise_variance: np.ndarray) -> np.ndarray:
+    def noise_of_frames(self, frames: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
         """Standard deviation of the noise of frames ``(*frame_axes, z, y, x)``, broadcast, from that of measurements.
 
         Args:
+            frames: counts, the offset of the camera removed.
             noise_variance: of every measurement, ``(m,)``; default: the measurements are the frames.
         """
         return np.sqrt(noise_variance).reshape(*self.frame_axes.values(), 1, 1, 1)

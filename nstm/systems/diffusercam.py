@@ -113,7 +113,7 @@ class DiffuserCam(ImagingSystem):
         """Blocks of rows."""
         return {"rows": len(self._blocks(frame_shape[1]).row)}
 
-    def noise_of_frames(self, noise_variance: np.ndarray) -> np.ndarray:
+    def noise_of_frames(self, frames: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
         """The same everywhere."""
         return np.sqrt(noise_variance.mean()).reshape(1, 1, 1, 1, 1)
 

@@ -157,6 +157,11 @@ class Dpc(ImagingSystem):
         light = np.asarray((calibration or {}).get("intensity", 1.0), np.float32).reshape(-1, 1, 1)
         return ((images + 1) / light - 1 if np.any(light != 1) else images)[:, None]
 
+    def noise_of_frames(self, frames: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
+        """In counts where the images are divided by a background: there a measurement is counts over those minus 1."""
+        deviation = super().noise_of_frames(frames, noise_variance)
+        return deviation * frames / (self.measurements(frames) + 1) if self.counts else deviation
+
     def _given_background(self, shape: tuple[int, ...]) -> np.ndarray:
         background = self.settings.background
         if background.images is not None:

@@ -18,14 +18,15 @@ from tests.spacetime.test_reconstruct import recorded
 
 def test_the_spread_of_repeated_fits_is_their_standard_deviation():
     rng = np.random.default_rng(0)
-    scenes = 7 + rng.normal(scale=6.0, size=(8, 1, 1, 60, 60))
+    scenes = 12 * np.sign(np.arange(60) - 29.5) + rng.normal(scale=6.0, size=(8, 1, 60, 60))
     motions = rng.normal(scale=[[[[0.3]]], [[[0.4]]]], size=(8, 2, 1, 60, 60))
     motions[3, :, :, :30] = np.nan  # one fit does not know the motion there
-    found = spread_of(scenes, motions, noise=3.0)
+    found = spread_of(scenes, motions)
     assert found["fits"] == 8
-    assert found["scene_noise_units"] == pytest.approx(2, rel=0.03)  # 25 000 degrees of freedom: 0.5 %
+    # 25 000 degrees of freedom: 0.5 %; an eighth of the variance stays in the mean
+    assert found["scene_share"] == pytest.approx(6 / np.sqrt(12**2 + 6**2 / 8), rel=0.03)
     assert found["motion_px"] == pytest.approx(0.5, rel=0.03)
-    assert spread_of(scenes, motions * np.nan, noise=3.0)["motion_px"] is None
+    assert spread_of(scenes, motions * np.nan)["motion_px"] is None
 
 
 def test_held_out_frames_and_repetitions_of_a_moving_sample(tmp_path):
@@ -56,7 +57,7 @@ def test_held_out_frames_and_repetitions_of_a_moving_sample(tmp_path):
     assert max(record["residual_noise_units"]) < 1 < 2 < max(record["static_residual_noise_units"])
     assert record["seeds"]["fits"] == 2
     assert 0 < record["seeds"]["motion_px"] < 0.2
-    assert 0.2 < record["seeds"]["scene_noise_units"] < 5
+    assert 0.01 < record["seeds"]["scene_share"] < 0.5
     motion = record["motion_px"]
     # half a camera pixel in each of the 20 ms between frames
     assert motion["per_exposure_95"] == pytest.approx(0.25, abs=0.06)

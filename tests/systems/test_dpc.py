@@ -146,6 +146,19 @@ def test_frames_are_taken_relative_to_their_background(tmp_path):
         system.measurements(counts[..., :30])
 
 
+def test_the_noise_of_a_measurement_is_told_in_counts():
+    rng = np.random.default_rng(4)
+    clean = 10_000 * (1 + frames_of(Dpc(settings()), scattered(), noise=0.0))
+    counts = clean + rng.normal(scale=70, size=clean.shape)
+    for background in ({"method": "given", "counts": [10_000]}, {"method": "lowpass"}):
+        system = Dpc(settings(background=background))
+        variance = np.var(system.measurements(counts) - system.measurements(clean), axis=(1, 2, 3))
+        deviation = system.noise_of_frames(counts, variance)
+        assert np.broadcast_to(deviation, counts.shape).mean() == pytest.approx(70, rel=0.02)
+    plain = Dpc(settings()).noise_of_frames(counts, np.full(4, 0.01**2))
+    np.testing.assert_allclose(plain, 0.01)
+
+
 def half_disc_maps(shape, pixel=PIXEL):
     fy, fx = np.fft.fftfreq(shape[0], pixel)[:, None], np.fft.fftfreq(shape[1], pixel)
     lit = np.hypot(fy, fx) <= 0.25 / WAVELENGTH
