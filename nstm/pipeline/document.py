@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 from pydantic_core import PydanticUndefined
 
+from nstm.pipeline.blind_settings import Blind
 from nstm.pipeline.experiment import ExperimentConfig
 from nstm.pipeline.sheet import SampleRow
 from nstm.pipeline.study_runs import Studies
@@ -81,7 +82,7 @@ def readme() -> str:
         other = ", ".join(f"`{key}: {value}`" for key, value in _flat(registered()[kind].fit_defaults))
         if other:
             parts.append(f"Defaults of `reconstruction` for this kind: {other}.\n")
-    sections: dict[str, type[BaseModel]] = {**SECTIONS, "studies": Studies}
+    sections: dict[str, type[BaseModel]] = {**SECTIONS, "studies": Studies, "blind": Blind}
     for name, model in sections.items():
         note = " A system may override single keys of it." if name in OVERRIDABLE else ""
         parts.append(f"## `{name}`\n\n{_sentence(model)}{note}\n")
