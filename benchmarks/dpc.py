@@ -11,34 +11,13 @@ import resource
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from engine import floor
 
 from nstm.settings import Reconstruction, override
 from nstm.spacetime.fit import CHUNK, fit
 from nstm.spacetime.renderer import make_renderer
-from nstm.spacetime.warp import warp
 from nstm.systems.dpc import Dpc, DpcSettings
-
-
-def best(function, *arguments, repeats=3):
-    """Shortest time of a call, compiled before, s of wall clock and of all cores."""
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(function(*arguments))
-        times.append((time.process_time() - cpu, time.perf_counter() - wall))
-    return np.array(min(times))
-
-
-def floor(shape, frames):
-    """Seconds (all cores, wall clock) of the warps of a step and of its transforms, forward and for the gradient."""
-    scene, field = jnp.zeros((2, *shape)) + jnp.arange(shape[1]), jnp.zeros((1, 2, *shape)) + 0.3
-    warps = best(jax.jit(jax.grad(lambda s, d: jnp.sum(warp(s, d) ** 2), (0, 1))), scene, field)
-    there = best(jax.jit(jnp.fft.rfft2), scene)
-    back = best(jax.jit(lambda a: jnp.fft.irfft2(a, s=shape)), jnp.zeros((1, shape[0], shape[1] // 2 + 1)) + 0j)
-    return frames * (warps + 2 * (there + back))
 
 
 def main() -> None:
@@ -64,7 +43,7 @@ def main() -> None:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     shape = model.scene_shape[-2:]
-    least_cpu, least_wall = floor(shape, len(frames)).tolist()
+    least = floor(renderer, (chosen.side, chosen.side))
     figures = {
         "device": jax.devices()[0].device_kind,
         "camera_px": chosen.side,
@@ -75,9 +54,8 @@ def main() -> None:
         "cpu_seconds": cpu,
         "first_dispatch_seconds": first,
         "cpu_seconds_per_step": cpu / chosen.steps,
-        "floor_cpu_seconds_per_step": least_cpu,
-        "floor_seconds_per_step": least_wall,
-        "ratio": cpu / chosen.steps / least_cpu,
+        "floor_cpu_seconds_per_step": least,
+        "ratio": cpu / chosen.steps / least,
         "peak_memory_mb": peak,
     }
     print(json.dumps(figures, indent=1))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -41,7 +42,7 @@ from nstm.spacetime.memory import peak_bytes
 from nstm.spacetime.renderer import Renderer, make_renderer, predict
 from nstm.spacetime.representation import KnownMotion
 from nstm.spacetime.result import Fit, forward_model
-from nstm.spacetime.warp import warp
+from nstm.spacetime.warp import gather, pack, scatter, unpack
 from nstm.systems.base import ImagingSystem
 from nstm.systems.dpc import Dpc, DpcSettings
 from nstm.systems.sim import Sim, SimSettings
@@ -144,10 +145,10 @@ def simulated(recording: Recording, **more: Any) -> Case:
     return Case(system, frames, times, calibration_of(recording), **more)
 
 
-def two_beam() -> Case:
-    """Two beams, 9 frames of 120 x 120 pixels, an ER-like network that flows by 7 pixels in all."""
+def two_beam(pixels: float) -> Case:
+    """Two beams, 9 frames of 120 x 120 pixels, an ER-like network that flows by some pixels in all."""
     m = SimMicroscope(shape=(120, 120))
-    motion = MOTIONS["flow"](Field.of(m, 3), 7)
+    motion = MOTIONS["flow"](Field.of(m, 3), pixels)
     return simulated(simulate_sim(er_network(3, structure_area(m, _TRAVEL_UM)), motion, m, 1, 3))
 
 
@@ -162,8 +163,8 @@ def beads(side: int = 80) -> Case:
 
 
 def volume() -> Case:
-    """8 planes of 64 x 64 pixels and those beyond, 15 frames: filaments that swirl; one start of half the steps."""
-    m = VolumeMicroscope(photons=1000.0, guard_px=12)
+    """15 stacks of 8 planes of 64 x 64 pixels and those beyond: filaments that swirl; one start of half the steps."""
+    m = VolumeMicroscope(photons=1000.0, guard_px=12, order="angle phase z")
     points = filaments(5, structure_area(m, _TRAVEL_UM))
     deep = through_depth(points, 5, 0.0, (m.planes - 1) * m.z_step_um).merged(0.4 * m.pixel_um)
     motion = MOTIONS["swirl"](Field.of(m, 5), 1.2)
@@ -205,7 +206,7 @@ CASES: dict[str, dict[str, Callable[[], Case]]] = {
         "dpc_swirl": lambda: published_dpc("dpc_swirl"),
         "dpc_translation": lambda: published_dpc("dpc_translation"),
         "sim2d_swirl": lambda: published_sim("sim2d_swirl"),
-        "two beams, 9 x 120 x 120": two_beam,
+        **{f"two beams, 9 x 120 x 120, {px:g} px": functools.partial(two_beam, px) for px in (3.6, 7, 14.5)},
         "beads, 15 x 80 x 80": beads,
         "volume, 15 x 8 x 64 x 64": volume,
         "networks, dpc64_swirl": lambda: published_dpc(
@@ -240,17 +241,30 @@ def floor(renderer: Renderer, camera: tuple[int, ...]) -> float:
     """Seconds of the warps and transforms of a step, forward and backward: the scene's spectrum (of a volume for each
     of its two transfer functions) and the way back to the camera, for each measurement and scene time."""
     channels, space = renderer.model.scene_shape[0], renderer.space
+    frames, moments = renderer.model.times.shape
     axes = tuple(range(-len(space), 0))
     scene = jnp.zeros((channels, *space)) + jnp.arange(space[-1])
     field = jnp.zeros((1, len(space), *space)) + 0.3
-    warps = best(jax.jit(jax.grad(lambda s, d: jnp.sum(warp(s, d) ** 2), (0, 1))), scene, field)
+
+    @jax.jit
+    def warped(scene: Any, field: Any) -> tuple[Any, Any]:
+        """All warps of a step, there and back; the image is packed once, as a step does it."""
+        packed = pack(scene)
+
+        def one(total: Any, _: None) -> tuple[Any, Any]:
+            moved, place = gather(packed, field)
+            total, slope = scatter(total, place, moved)
+            return total, jnp.sum(slope)
+
+        total, slopes = jax.lax.scan(one, jnp.zeros_like(packed), length=frames * moments)
+        return unpack(total, space), slopes
+
     there = best(jax.jit(lambda s: jnp.fft.rfftn(s, axes=axes)), scene)
     seen = camera[-len(space) :]
     back = best(
         jax.jit(lambda a: jnp.fft.irfftn(a, s=seen, axes=axes)), jnp.zeros((*seen[:-1], seen[-1] // 2 + 1)) + 0j
     )
-    frames, moments = renderer.model.times.shape
-    return frames * (moments * warps + 2 * ((2 if len(space) == 3 else 1) * there + back))
+    return best(warped, scene, field) + frames * 2 * ((2 if len(space) == 3 else 1) * there + back)
 
 
 def first_step(reached: np.ndarray) -> int | None:

@@ -278,7 +278,15 @@ class Reconstruction(Section):
             ge=0,
             lt=1,
             description="stop early when, with all levels open, the loss fell by no more than this share in the last "
-            "2.5 % of the steps; empty: never",
+            "2.5 % of the steps (at least 20); empty: never",
+        ),
+    ] = None
+    stop_at_noise: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="stop early when, with all levels open, the mean squared residual is at most this many times "
+            "that of the noise, such as 1.0; empty: never, as the priors keep the noise from being fitted",
         ),
     ] = None
     windows_open_at: Annotated[
@@ -311,8 +319,9 @@ class Reconstruction(Section):
         float,
         Field(
             ge=0,
-            description="Adam rate of the calibration's corrections (phases in rad, ...), refined together with the "
-            "scene because motion biases what is estimated from the frames alone; 0 keeps the calibration",
+            description="Adam rate of the calibration's corrections (SIM: phases in rad, ...; speckle: patterns), "
+            "refined together with the scene because motion biases what is estimated from the frames alone; 0 keeps "
+            "the calibration; DPC and DiffuserCam have none",
         ),
     ] = 3e-2
     multigrid: Multigrid = Multigrid()
@@ -326,7 +335,8 @@ class Reconstruction(Section):
         Field(
             gt=0,
             description="memory that a fit may take, GB; a field that needs more is fitted in overlapping tiles and "
-            "blended; empty: four fifths of what the accelerator, the job or the machine has",
+            "blended (where tile_px is set, in tiles of that, whatever they need); empty: four fifths of what the "
+            "accelerator, the job or the machine has",
         ),
     ] = None
     tile_px: Annotated[
@@ -407,7 +417,7 @@ class Conventional(Section):
 
     wiener: Annotated[
         Annotated[float, Field(gt=0)] | Literal["auto"],
-        Field(description="Wiener parameter in units of the squared transfer; 'auto': from the noise"),
+        Field(description="SIM: Wiener parameter in units of the squared transfer; 'auto': from the noise"),
     ] = "auto"
     attenuation: Annotated[
         float,

@@ -201,8 +201,9 @@ def fista(
         data: ``(blocks, c, v, u)``, counts.
         prior: of the video, in the units of the data.
         iterations: of FISTA; its momentum starts anew where it points uphill.
-        proximal: ``haar``: half the sum of the positive part and of the Haar shrinkage, as the public program has it;
-            ``exact``: of total variation and positivity together.
+        proximal: ``haar``: half the sum of the positive part and of the Haar shrinkage, as the public program has it,
+            and of that the positive part, so that no result is negative; ``exact``: of total variation and positivity
+            together.
         start: video to start from; default zero.
         step: default from power iteration.
 

@@ -58,7 +58,7 @@ class Trace:
     seconds: float
     compile_seconds: float
     snapshots: dict[int, Parameters]
-    flat: bool = False  # the fit ended early, at a flat loss
+    early: bool = False  # the fit ended before its last step, at a flat loss or at the noise
 
 
 @eqx.filter_jit(donate="all-except-first")
@@ -95,10 +95,13 @@ def _last_known(errors: np.ndarray, before: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _flat(losses: np.ndarray, settings: Reconstruction) -> bool:
-    """Whether the loss, with all levels open, fell by no more than the share that was set."""
+def _enough(losses: np.ndarray, settings: Reconstruction, noise: float | None) -> bool:
+    """Whether the loss, with all levels open, is at the noise, or fell by no more than the share that was set."""
     window = max(CHUNK, round(_FLAT * settings.steps))
     opened = losses[math.ceil(settings.windows_open_at * settings.steps) :]
+    at_noise = -math.inf if settings.stop_at_noise is None or noise is None else settings.stop_at_noise * noise
+    if len(opened) and opened[-1] <= at_noise:
+        return True
     if settings.stop_when_flat is None or len(opened) < 2 * window:
         return False
     before, now = opened[-2 * window : -window].mean(), opened[-window:].mean()
@@ -162,11 +165,11 @@ def fit(
         used = np.asarray(objective.weights, float)
         return errors @ used / used.sum()
 
-    flat = bool(done.history) and _flat(mean(np.concatenate(done.history)), settings)
+    early = bool(done.history) and _enough(mean(np.concatenate(done.history)), settings, noise_variance)
     begin, compile_seconds, written = time.perf_counter() - done.seconds, None, time.perf_counter()
     with tqdm(total=settings.steps, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
         bar.update(done.step)
-        while done.step < last and not flat:
+        while done.step < last and not early:
             count = min(CHUNK, last - done.step)
             dispatch, good = time.perf_counter(), jax.tree.map(jnp.copy, done.state)
             parameters, moments, _, by_frame = _advance(objective, *done.state, jnp.int32(done.step), jnp.int32(count))
@@ -185,8 +188,8 @@ def fit(
             done.snapshots.update(
                 {s: jax.tree.map(np.asarray, parameters) for s in snapshots if done.step - count < s <= done.step}
             )
-            flat = _flat(mean(np.concatenate(done.history)), settings)
-            stopped, ended = stop is not None and stop(), flat or done.step == last
+            early = _enough(mean(np.concatenate(done.history)), settings, noise_variance)
+            stopped, ended = stop is not None and stop(), early or done.step == last
             if checkpoint and (stopped or ended or time.perf_counter() - written >= checkpoint_seconds):
                 write_checkpoint(checkpoint, mark, done)
                 written = time.perf_counter()
@@ -194,5 +197,5 @@ def fit(
                 kept = f"its progress is in {checkpoint}" if checkpoint else "nothing of it was kept"
                 raise Stopped(f"the fit was stopped at step {done.step} of {settings.steps}: {kept}")
     losses = np.concatenate(done.history)
-    trace = Trace(mean(losses), losses[-1], done.seconds, compile_seconds or 0.0, done.snapshots, flat)
+    trace = Trace(mean(losses), losses[-1], done.seconds, compile_seconds or 0.0, done.snapshots, early)
     return State(*done.state, done.step), trace

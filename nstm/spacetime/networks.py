@@ -127,7 +127,7 @@ class MotionNetwork(Motion):
                 (settings.motion_finest_times, settings.motion_finest_planes, settings.motion_finest),
             )
         )
-        cells = resolutions(coarsest, finest, settings.levels)
+        cells = resolutions(coarsest, np.round(finest), settings.levels)
         self.embedding = Embedding(cells, settings.features, settings.table_log2)
         self.sizes = (self.embedding.width, *[settings.motion_width] * settings.motion_depth, len(self.field))
         space = [np.linspace(0, 1, n, endpoint=False) for n in asked]

@@ -59,7 +59,8 @@ class Objective(eqx.Module):
         bends = jnp.mean(jnp.diff(images, 2, axis=-2) ** 2) + jnp.mean(jnp.diff(images, 2, axis=-1) ** 2)
         below = jnp.mean(jnp.minimum(images, 0.0) ** 2) if model.nonnegative else 0.0
         total = weights["scene_smoothness"] * images.size / self.data.size * bends + weights["nonnegativity"] * below
-        return total + weights["tikhonov"] * jnp.mean(model.in_units(self.renderer.volumes(images)) ** 2)
+        squares = model.in_units(self.renderer.volumes(images)) ** 2
+        return total + weights["tikhonov"] * len(images) * jnp.mean(squares)  # of each channel its mean
 
     def surprise(self, nodes: Float[Array, "n k d *nodes"], which: Int[Array, "n"] | None) -> Float[Array, ""]:
         """What is known of any motion: neighbouring places move, and change their velocity, alike.

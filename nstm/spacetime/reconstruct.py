@@ -113,14 +113,26 @@ def reconstruct(
     expected = tuple(system.frame_axes.values())
     if counts.shape[:-3] != expected:
         raise DataError(f"frames have shape {counts.shape}, expected {(*expected, 'z', 'y', 'x')} for {system.kind}")
+    times = np.asarray(times, np.float64)
+    if times.shape != counts.shape[:-2] or not np.all(np.isfinite(times)):
+        raise DataError(
+            f"times have shape {times.shape}, expected finite numbers {counts.shape[:-2]}, "
+            f"({', '.join((*system.frame_axes, 'z'))}): the middle of each exposure, s"
+        )
     if not np.all(np.isfinite(counts)):
         raise DataError("the frames hold NaN or infinity: mend or drop this acquisition")
     if calibration is None:
         calibration = system.calibrate(counts, pixel)
     if calibration["status"] == "fail":
         raise DataError("the illumination was not found: " + "; ".join(r["message"] for r in calibration["reasons"]))
-    times = np.asarray(times, np.float64)
     measured = system.measurements(counts, calibration)
+    if settings.margin_px and (
+        measured.shape[-2:] != counts.shape[-2:] or 2 * settings.margin_px >= min(counts.shape[-2:])
+    ):
+        raise DataError(
+            f"reconstruction.margin_px = {settings.margin_px} leaves nothing to compare of measurements of "
+            f"{measured.shape[-2:]} pixels, or cuts rows within a frame: set it to 0"
+        )
     scale = float(measured.max())
     if not scale > 0:
         raise DataError("the frames hold no light above the camera offset: check camera.offset and the recording")

@@ -29,7 +29,7 @@ from nstm.systems.forward import ForwardModel
 DETERMINED_PX = 0.25
 #: Share of the noise that every fit takes for structure at the least.
 LEAST_FITTED_NOISE = 0.1
-_SCHEMA = 2
+_SCHEMA = 3
 _PARTS = ("scene", "motion", "illumination")
 
 
@@ -133,7 +133,8 @@ class Fit:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to one ``.npz`` file (arrays and JSON, nothing pickled)."""
-        leaves, _ = jax.tree_util.tree_flatten_with_path(self.parameters)
+        kept = {str(step): parameters for step, parameters in self.trace.snapshots.items()}
+        leaves, _ = jax.tree_util.tree_flatten_with_path({**self.parameters, "snapshots": kept})
         arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
         meta = {
             "schema": _SCHEMA,
@@ -146,7 +147,8 @@ class Fit:
             "scale": self.scale,
             "seconds": self.trace.seconds,
             "compile_seconds": self.trace.compile_seconds,
-            "flat": self.trace.flat,
+            "early": self.trace.early,
+            "snapshots": list(self.trace.snapshots),
         }
         if self.noise_variance is not None:
             arrays["noise_variance"] = self.noise_variance
@@ -205,16 +207,14 @@ class Fit:
         """Mask ``(z, y, x)`` of the result where the lateral motion is determined."""
         renderer = self.renderer
         shape = tuple(count for _, count in renderer.model.output_field)
-        if self.noise_variance is None:
-            return np.ones(shape, bool)
         parameters = jax.tree.map(jnp.asarray, self.parameters)
         scene_noise = renderer.model.scene_noise()
         slopes = self._slopes(renderer, parameters) if scene_noise is None else self._scene_slopes(renderer)
         window = max(slopes[0].shape[-2:]) / renderer.motion.cells / 2
-        fitted = self._slope_of_fitted_noise(self.noise_variance)
-        # what the model cannot explain hides a displacement no less than noise does
+        # what the model cannot explain hides a displacement no less than noise does; where the noise is not known, all
         left = np.mean(self.residual**2, axis=tuple(range(1, self.residual.ndim)))
-        unexplained = np.maximum(self.noise_variance, left)
+        unexplained = left if self.noise_variance is None else np.maximum(self.noise_variance, left)
+        fitted = self._slope_of_fitted_noise(unexplained if self.noise_variance is None else self.noise_variance)
         unexplained = unexplained if scene_noise is None else unexplained * np.asarray(scene_noise)
         planes = [
             determined(y, x, unexplained, window, DETERMINED_PX, fitted)
@@ -279,6 +279,9 @@ def load(path: str | os.PathLike[str]) -> Fit:
     if meta["kind"] not in kinds():
         raise DataError(f"{path}: fit of the system {meta['kind']!r}, registered are: {', '.join(sorted(kinds()))}")
     system = system_of_kind(meta["kind"])
+    snapshots = {
+        step: {part: _tree(arrays, f"snapshots/{step}/{part}") for part in _PARTS} for step in meta["snapshots"]
+    }
     return Fit(
         system=system(system.Settings.model_validate(meta["system"])),
         settings=Reconstruction.model_validate(meta["settings"]),
@@ -290,7 +293,9 @@ def load(path: str | os.PathLike[str]) -> Fit:
         scale=meta["scale"],
         residual=arrays["residual"],
         noise_variance=arrays.get("noise_variance"),
-        trace=Trace(arrays["loss"], arrays["frame_loss"], meta["seconds"], meta["compile_seconds"], {}, meta["flat"]),
+        trace=Trace(
+            arrays["loss"], arrays["frame_loss"], meta["seconds"], meta["compile_seconds"], snapshots, meta["early"]
+        ),
     )
 
 

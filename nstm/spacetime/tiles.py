@@ -189,7 +189,7 @@ class Tiles:
             frame_loss=np.mean([t.frame_loss for t in traces], axis=0),
             seconds=sum(t.seconds for t in traces),
             compile_seconds=sum(t.compile_seconds for t in traces),
-            flat=all(t.flat for t in traces),
+            early=all(t.early for t in traces),
         )
 
     @cached_property

@@ -69,7 +69,7 @@ class DiffuserAdmm(Section):
 class DiffuserFista(Section):
     """The video with total variation in space and time, by FISTA."""
 
-    weight: Annotated[float, Field(ge=0, description="weight of the total variation, data of maximum 1")] = 1e-5
+    weight: Annotated[float, Field(ge=0, description="weight of the total variation, data of maximum 1")] = 1e-6
     time_weight: Annotated[float, Field(ge=0, description="how much more that along time counts")] = 10.0
     iterations: Annotated[int, Field(ge=1, le=100_000, description="iterations")] = 300
     proximal: Annotated[

@@ -160,7 +160,12 @@ class Dpc(ImagingSystem):
     def noise_of_frames(self, frames: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
         """In counts where the images are divided by a background: there a measurement is counts over those minus 1."""
         deviation = super().noise_of_frames(frames, noise_variance)
-        return deviation * frames / (self.measurements(frames) + 1) if self.counts else deviation
+        if not self.counts:
+            return deviation
+        relative = self.measurements(frames) + 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            background = frames / relative
+        return deviation * np.where(relative > 0, background, np.nanmedian(background))
 
     def _given_background(self, shape: tuple[int, ...]) -> np.ndarray:
         background = self.settings.background

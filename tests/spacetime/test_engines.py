@@ -331,7 +331,7 @@ def test_a_flat_loss_ends_the_fit_once_all_levels_are_open(flat, steps):
     few = chosen({}, steps=400, stop_when_flat=flat, multigrid={"scene_levels": 2, "motion_levels": 2})
     state, trace = fit(make_renderer(instrument(), few), np.zeros((4, 1, 14, 12)), few)
     assert state.step == len(trace.loss) == steps
-    assert trace.flat == (flat is not None)
+    assert trace.early == (flat is not None)
 
 
 def test_the_margin_of_frames_does_not_count():

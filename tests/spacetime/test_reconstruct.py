@@ -105,6 +105,9 @@ def test_a_saved_fit_is_the_same_fit(moving, tmp_path):
     at = np.array([times.min(), times.mean()])
     np.testing.assert_array_equal(again.scene(at), result.scene(at))
     np.testing.assert_array_equal(again.motion(at), result.motion(at))
+    assert again.snapshots.keys() == result.snapshots.keys()
+    for step, scene in result.snapshots.items():
+        np.testing.assert_array_equal(again.snapshots[step], scene)
     assert list(tmp_path.iterdir()) == [tmp_path / "fit.npz"]
 
 
@@ -144,6 +147,20 @@ def test_unusable_frames_are_refused(change, words):
     system, frames, times, known = recorded((0, 0))
     with pytest.raises(DataError, match=words):
         nstm.reconstruct(system, change(frames), times, SHORT, calibration=known)
+
+
+@pytest.mark.parametrize("change", [lambda t: t[..., 0], lambda t: t.ravel(), lambda t: t * np.nan])
+def test_times_that_are_not_those_of_the_frames_are_refused(change):
+    system, frames, times, known = recorded((0, 0))
+    with pytest.raises(DataError, match=r"expected finite numbers \(3, 3, 1\)"):
+        nstm.reconstruct(system, frames, change(times), SHORT, calibration=known)
+
+
+def test_a_margin_that_leaves_nothing_is_refused():
+    system, frames, times, known = recorded((0, 0))
+    wide = SHORT.model_copy(update={"margin_px": SIDE // 2})
+    with pytest.raises(DataError, match=r"margin_px = .* leaves nothing"):
+        nstm.reconstruct(system, frames, times, wide, calibration=known)
 
 
 def test_a_fit_that_breaks_down_names_the_step():
