@@ -162,4 +162,17 @@ def test_the_network_of_the_package():
     network, card = load_weights(SHIPPED)
     assert network.mode == "per_frame"
     assert parameters(network.network) == card["parameters"] < 30_000
-    assert card["command"] == "nstm train-blind ubsim.safetensors --images FOLDER --set epochs=121"
+    assert card["command"] == "nstm train-blind ubsim.safetensors --images FOLDER --set " + (
+        "epochs=120,patience=8,image_pixel_um=0.0217"
+    )
+
+
+def test_the_network_of_the_package_makes_no_pattern_of_two_pixels():
+    """Its 2 x 2 pixels come from different channels, and the frames tell nothing of the highest frequencies."""
+    network, _ = load_weights(SHIPPED)
+    frames = recorded(0, 10).frames
+    found, costs = network.followed(BlindModel.of(frames, jnp.asarray(TRANSFER, jnp.float32)), start(frames))
+    assert costs[-1] < 0.2 * costs[0]
+    power = np.abs(np.fft.fft2(np.asarray(found.object**2))) ** 2
+    highest = power[SIDE // 2].sum() + power[:, SIDE // 2].sum()
+    assert highest < 1e-3 * (power.sum() - power[0, 0])
