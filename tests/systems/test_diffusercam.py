@@ -13,6 +13,8 @@ from nstm.metrics import psnr_plain
 from nstm.settings import Conventional, Reconstruction, override
 from nstm.simulate.demo import CASES, record, write_pattern
 from nstm.simulate.diffusercam import LenslessCamera, seen
+from nstm.spacetime.memory import peak_bytes
+from nstm.spacetime.renderer import make_renderer
 from nstm.spacetime.result import load
 from nstm.systems.diffusercam import DiffuserCam, DiffuserSettings
 
@@ -96,6 +98,19 @@ def test_an_even_scene_of_one_gives_about_one(tmp_path):
     even = jnp.ones((1, model.times.shape[1], *model.scene_shape))
     brightest = max(float(model.render(even, jnp.array([i])).max()) for i in range(len(model.times)))
     assert brightest == pytest.approx(1, rel=0.05)
+
+
+def test_the_memory_of_a_fit_is_that_of_a_block_of_rows(tmp_path):
+    lens = LenslessCamera(shape=(200, 240), exposure_lines=4)
+
+    def planned(rows):
+        system, _ = camera(tmp_path, lens, readout={"rows_per_step": rows})
+        fitted = override(Reconstruction(steps=20), dict(system.fit_defaults))
+        measured = system.measurements(np.ones((1, 1, 1, *lens.shape), np.float32))
+        return peak_bytes(make_renderer(model_of(system, lens), fitted), measured.shape, fitted)
+
+    few, more = planned(5), planned(80)
+    assert more > 1.8 * few, (few, more)
 
 
 def test_the_published_camera():
