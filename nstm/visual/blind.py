@@ -46,7 +46,7 @@ def structures_figure(figures: Mapping[str, Any], pictures: Pictures, pixel_um: 
             axes.boxplot(values, positions=at, widths=0.13, manage_ticks=False, boxprops=tone, whiskerprops=tone,
                          capprops=tone, medianprops=tone, flierprops={"ms": 2, "mec": _TONES[name]})  # fmt: skip
             if number == 0:
-                axes.plot([], [], color=_TONES[name], label=name.replace("_", " "))
+                axes.plot([], [], color=_TONES[name], label=_name(name))
         axes.set_xticks(np.arange(len(structures)), structures, fontsize=SMALL)
         _plain_axes(axes, "", title)
     figure.legend(loc="lower center", ncols=len(names), frameon=False, fontsize=SMALL)
@@ -61,14 +61,14 @@ def iterations_figure(figures: Mapping[str, Any]) -> Figure:
         noise = row["noise_cost"]
         for name, made in row["solvers"].items():
             axes.loglog(1 + np.arange(len(made["costs"])), np.array(made["costs"]) / noise, color=_TONES[name], lw=1.2,
-                        label=name.replace("_", " "))  # fmt: skip
+                        label=_name(name))  # fmt: skip
         costs = np.array(row["ubsim"]["costs"]) / noise
         axes.loglog(1 + np.arange(len(costs)), costs, "o-", color=_TONES["ubsim"], ms=4, lw=1.6, label="UBSIM")
         axes.axhline(costs[-1], color=_TONES["ubsim"], lw=0.8, ls=":")
         axes.axhline(1, color="#999999", lw=0.8, ls="--", label="the noise")
         axes.set_title(row["structure"], fontsize=LARGE, loc="left")
         _plain_axes(axes, "1 + iterations", "cost / energy of the noise" if axes is panels[0] else "")
-    panels[0].legend(fontsize=SMALL - 1.5, frameon=False)
+    _legend(figure, panels[0])
     return figure
 
 
@@ -80,15 +80,15 @@ def noise_figure(figures: Mapping[str, Any]) -> Figure:
     for axes, row in zip(panels, rows, strict=True):
         for name, curve in row["solvers"].items():
             psnr = np.array(curve["psnr"])
-            axes.plot(psnr, color=_TONES[name], lw=1.2, label=name.replace("_", " "))
+            axes.plot(psnr, color=_TONES[name], lw=1.2, label=_name(name))
             reached = np.flatnonzero(np.array(curve["cost_over_noise"]) <= 1)
             if len(reached):
                 axes.plot(reached[0], psnr[reached[0]], "o", color=_TONES[name], ms=5)
         for name in ("widefield", "ubsim"):
-            axes.axhline(row[name], color=_TONES[name], lw=1, ls="--", label={"ubsim": "UBSIM"}.get(name, name))
+            axes.axhline(row[name], color=_TONES[name], lw=1, ls="--", label=_name(name))
         axes.set_title(f"{row['structure']}, {row['photons']:g} photons", fontsize=LARGE, loc="left")
         _plain_axes(axes, "iterations (dot: at the noise)", "equalised PSNR (dB)" if axes is panels[0] else "")
-    panels[0].legend(fontsize=SMALL - 1.5, frameon=False)
+    _legend(figure, panels[0])
     return figure
 
 
@@ -102,12 +102,12 @@ def frames_figure(figures: Mapping[str, Any]) -> Figure:
         numbers = list(dict.fromkeys(row["frames"] for row in some))
         for name in some[0]["psnr"]:
             means = [np.mean([row["psnr"][name] for row in some if row["frames"] == n]) for n in numbers]
-            axes.plot(numbers, means, "o-", color=_TONES[name], ms=4, lw=1.2, label=name.replace("_", " "))
+            axes.plot(numbers, means, "o-", color=_TONES[name], ms=4, lw=1.2, label=_name(name))
         axes.set_xscale("log", base=2)
         axes.set_xticks(numbers, [str(n) for n in numbers])
         axes.set_title(structure, fontsize=LARGE, loc="left")
         _plain_axes(axes, "frames", "equalised PSNR (dB)" if axes is panels[0] else "")
-    panels[0].legend(fontsize=SMALL - 1, frameon=False)
+    _legend(figure, panels[0])
     return figure
 
 
@@ -174,6 +174,16 @@ def _panels(count: int, rows: int = 1) -> tuple[Figure, Sequence[Axes]]:
     figure = new_figure(2.7 * columns + 0.3, 2.5 * rows)
     figure.set_layout_engine("constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())[:count]
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """The curves of a panel, which are those of all, below."""
+    lines, names = axes.get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=len(names), fontsize=SMALL, frameon=False)
+
+
+def _name(method: str) -> str:
+    return "UBSIM" if method == "ubsim" else method.replace("_", " ")
 
 
 def _plain_axes(axes: Axes, x: str, y: str) -> None:
