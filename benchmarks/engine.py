@@ -244,27 +244,29 @@ def floor(renderer: Renderer, camera: tuple[int, ...]) -> float:
     frames, moments = renderer.model.times.shape
     axes = tuple(range(-len(space), 0))
     scene = jnp.zeros((channels, *space)) + jnp.arange(space[-1])
-    field = jnp.zeros((1, len(space), *space)) + 0.3
+    shares = jnp.linspace(0.1, 0.5, frames * moments).reshape(-1, 1, 1, *[1] * len(space))
+    fields = jnp.zeros((frames * moments, 1, len(space), *space)) + shares
 
     @jax.jit
-    def warped(scene: Any, field: Any) -> tuple[Any, Any]:
-        """All warps of a step, there and back; the image is packed once, as a step does it."""
-        packed = pack(scene)
+    def warped(packed: Any, fields: Any) -> tuple[Any, Any]:
+        """All warps of a step, there and back."""
 
-        def one(total: Any, _: None) -> tuple[Any, Any]:
+        def one(total: Any, field: Any) -> tuple[Any, Any]:
             moved, place = gather(packed, field)
-            total, slope = scatter(total, place, moved)
-            return total, jnp.sum(slope)
+            return scatter(total, place, moved)
 
-        total, slopes = jax.lax.scan(one, jnp.zeros_like(packed), length=frames * moments)
-        return unpack(total, space), slopes
+        return jax.lax.scan(one, jnp.zeros_like(packed), fields)
 
+    # packed by itself, as a step does it: its layout in memory is that of the frames
+    packed = jax.jit(pack)(scene)
+    around = best(jax.jit(pack), scene) + best(jax.jit(lambda p: unpack(p, space)), packed)
+    warps = around + best(warped, packed, fields)
     there = best(jax.jit(lambda s: jnp.fft.rfftn(s, axes=axes)), scene)
     seen = camera[-len(space) :]
     back = best(
         jax.jit(lambda a: jnp.fft.irfftn(a, s=seen, axes=axes)), jnp.zeros((*seen[:-1], seen[-1] // 2 + 1)) + 0j
     )
-    return best(warped, scene, field) + frames * 2 * ((2 if len(space) == 3 else 1) * there + back)
+    return warps + frames * 2 * ((2 if len(space) == 3 else 1) * there + back)
 
 
 def first_step(reached: np.ndarray) -> int | None:
