@@ -135,6 +135,8 @@ rule studies_blind:
     resources:
         mem_mb=growing(1000),
         runtime=growing(10),
+    params:
+        settings={"numerics": NUMERICS["report"]},
     message:
         "Writing the page of the studies of blind SIM"
     script:
