@@ -4,13 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from nstm.acquisition import DataError
 from nstm.blindsim.supervised import WIDTHS, Supervised, squared_error
 from nstm.blindsim.training import Plan, train
 from nstm.blindsim.unet import parameters
 
-FRAMES = np.random.default_rng(0).uniform(0, 2, (3, 5, 16, 16)).astype(np.float32)
+#: As smooth as what an objective passes.
+FRAMES = gaussian_filter(np.random.default_rng(0).uniform(0, 20, (3, 5, 16, 16)), (0, 0, 1.5, 1.5), mode="wrap")
+FRAMES = np.maximum(FRAMES - 8, 0).astype(np.float32)
 
 
 @pytest.mark.parametrize("kind", WIDTHS)
