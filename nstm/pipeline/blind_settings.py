@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nstm.settings import Section
 
@@ -58,6 +58,14 @@ class Training(Section):
         )
 
 
+def _several(domains: list[str]) -> list[str]:
+    if len(set(domains)) != len(domains) or len(domains) == 1:
+        raise ValueError(
+            f"domains = {domains}: each network is tested on the structures of the others, so name two or more"
+        )
+    return domains
+
+
 BlindStudy = Literal["structures", "iterations", "noise", "frames", "domains"]
 Network = Literal["ubsim", "unet", "edsr", "rcan"]
 
@@ -91,6 +99,7 @@ class BlindStudies(Section):
     ] = None
     domains: Annotated[
         list[str],
+        AfterValidator(_several),
         Field(
             description="structures of the study `domains`, of the images or `digits`, which are drawn; empty: the "
             "first two and digits"

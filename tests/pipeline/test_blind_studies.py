@@ -5,6 +5,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from nstm.acquisition import DataError
 from nstm.blindsim.weights import SHIPPED
@@ -94,6 +95,8 @@ def test_page(records, tmp_path):
 def test_domains_of_images(records, tmp_path):
     for name in ("er", "actin", "pits"):
         (tmp_path / name).mkdir()
+    with pytest.raises(ValidationError, match="name two or more"):
+        Blind.model_validate({"studies": {"domains": ["er"]}})
     studies = Blind().studies
     assert domains_of(studies, tmp_path) == ["actin", "er", "digits"]
     assert domains_of(studies, None) == ["network", "filaments", "digits"]

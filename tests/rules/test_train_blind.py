@@ -1,5 +1,7 @@
 """The rules of learned blind SIM: a training of two tiny epochs, and the studies in miniature."""
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
 
 from nstm.blindsim import load_weights
@@ -35,11 +37,18 @@ def test_training(workdir: Workdir) -> None:
 def test_studies(workdir: Workdir) -> None:
     trainings = {"blind_training": 12, "blind_study": 5, "studies_blind": 1}
     assert workdir.planned("studies_blind") == trainings
-    few = TINY.replace("epochs: 1}", "epochs: 1, networks: [unet], domains: [digits], studies: [domains]}")
-    workdir.snakemake("studies_blind", "--config", f"blind={few.removeprefix('blind: ').strip()}")
+    images = workdir.folder / "images"
+    for structure in ("dots", "lines"):
+        (images / structure).mkdir(parents=True)
+        for number in range(3):
+            noise = np.random.default_rng(number).random((64, 64))
+            iio.imwrite(images / structure / f"{number}.png", (255 * noise**4).astype(np.uint8))
+    few = TINY.replace("epochs: 1}", "epochs: 1, networks: [unet], domains: [digits, dots], studies: [domains]}")
+    few = few.replace("blind: {", f"{{images: {images}, ").strip()
+    workdir.snakemake("studies_blind", "--config", f"blind={few}")
     folder = workdir.folder / "blind/studies"
     page = (folder / "studies_blind.md").read_text()
     assert "](pictures/studies_blind_domains.png)" in page
     assert (folder / "pictures/studies_blind_domains.png").stat().st_size > 10_000
-    assert list(read_json(folder / "domains.json")["psnr"]) == ["digits/unet"]
-    assert [path.name for path in folder.glob("weights/*/*")] == ["unet.safetensors"]
+    assert list(read_json(folder / "domains.json")["psnr"]) == ["digits/unet", "dots/unet"]
+    assert [path.name for path in folder.glob("weights/*/*")] == ["unet.safetensors"] * 2
