@@ -27,7 +27,9 @@ ELSEWHERE = {
         )
         for name in ("diffusercam", "speckle")
     },
-    "nstm train-blind ubsim.safetensors --images FOLDER --set epochs=120,patience=8,image_pixel_um=0.0217": "as pipeline/test_train_blind does, smaller",
+    (
+        "nstm train-blind ubsim.safetensors --images FOLDER --set epochs=120,patience=8,image_pixel_um=0.0217"
+    ): "as pipeline/test_train_blind does, smaller",
     "nstm view results/er_moving": "needs a screen; its layers are tested by pipeline/test_layers",
 }
 #: Commands whose code tells of the samples: 1 where one failed.
