@@ -138,6 +138,13 @@ class Blind(Section):
         }
 
 
+def networks_of(study: str, settings: BlindStudies, images: Path | None) -> list[str]:
+    """Names of the networks that a study needs: ``ubsim``, or ``DOMAIN/NETWORK`` for each that is trained for it."""
+    if study != "domains":
+        return ["ubsim"]
+    return [f"{domain}/{network}" for domain in domains_of(settings, images) for network in settings.networks]
+
+
 def domains_of(settings: BlindStudies, images: Path | None) -> list[str]:
     """Structures of the study ``domains``: those of the settings, or the first two of the images and digits."""
     from nstm.simulate.blind_images import DIGITS  # not earlier: every job of every rule reads the config

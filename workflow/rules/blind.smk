@@ -1,6 +1,6 @@
 """UBSIM, the learned iterations of blind SIM: its training; it needs no recording and no sample."""
 
-from nstm.pipeline.blind_settings import domains_of
+from nstm.pipeline.blind_settings import networks_of
 
 BLIND = EXPERIMENT.config.blind
 BLIND_IMAGES = EXPERIMENT.blind_images()
@@ -43,14 +43,6 @@ rule train_blind:
 BLIND_STUDY = "blind/studies/{study}.json"
 
 
-def blind_networks(study):
-    """Names of the networks of a study, DOMAIN/NETWORK or ubsim."""
-    if study != "domains":
-        return ["ubsim"]
-    domains = domains_of(BLIND.studies, BLIND_IMAGES)
-    return [f"{d}/{network}" for d in domains for network in BLIND.studies.networks]
-
-
 rule blind_training:
     """Train one network on one structure, for the study of domains; goes on from NETWORK.state.npz."""
     input:
@@ -90,7 +82,7 @@ rule blind_study:
                 if name == "ubsim"
                 else f"blind/studies/weights/{name}.safetensors"
             )
-            for name in blind_networks(wildcards.study)
+            for name in networks_of(wildcards.study, BLIND.studies, BLIND_IMAGES)
         ],
     output:
         record=BLIND_STUDY,
@@ -109,7 +101,9 @@ rule blind_study:
         runtime=growing(120),
     params:
         images=str(BLIND_IMAGES) if BLIND_IMAGES else None,
-        networks=lambda wildcards: blind_networks(wildcards.study),
+        networks=lambda wildcards: networks_of(
+            wildcards.study, BLIND.studies, BLIND_IMAGES
+        ),
         settings=BLIND.model_dump(
             mode="json", exclude={"images": True, "studies": {"weights"}}
         ),
