@@ -11,6 +11,7 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.io.jsonfile import read_json
 from nstm.io.whole import replace_whole
+from nstm.visual.blind import NETWORKS
 
 #: Titles of the studies.
 TITLES = {
@@ -133,11 +134,11 @@ def _of_domains(record: Mapping[str, Any]) -> Iterator[str]:
     names, lines = record["domains"], []
     for key, by in record["psnr"].items():
         trained, network = key.split("/")
-        lines.append([network, trained, *(f"{by[name]:.1f}" for name in names)])
+        lines.append([NETWORKS[network], trained, *(f"{by[name]:.1f}" for name in names)])
     wide = [np.mean([r["widefield"] for r in record["rows"] if r["tested"] == name]) for name in names]
     lines.append(["widefield", "", *(f"{value:.1f}" for value in wide)])
     yield _table(["network", "trained on", *(f"tested on {name}" for name in names)], lines)
-    lost = ", ".join(f"{network} {drop:.1f} dB" for network, drop in record["drop_db"].items())
+    lost = ", ".join(f"{NETWORKS[network]} {drop:.1f} dB" for network, drop in record["drop_db"].items())
     yield f"Lost on structures that the network was not trained on, mean: {lost}."
 
 

@@ -22,6 +22,8 @@ _TONES = {
     "nesterov": TONES[5],
     "gradient_descent": "black",
 }
+#: Networks by what they are called.
+NETWORKS = {"ubsim": "UBSIM", "unet": "U-Net", "edsr": "EDSR", "rcan": "RCAN"}
 _PICTURE = 1.7
 Pictures = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -118,7 +120,7 @@ def domains_figure(figures: Mapping[str, Any], pictures: Pictures, pixel_um: flo
         name: {
             **{k: v for k, v in images.items() if "/" not in k},
             **{
-                f"{network}, {'own' if own else 'other'}": images[f"{trained}/{network}"]
+                f"{_name(network)}, trained on {'the same' if own else 'others'}": images[f"{trained}/{network}"]
                 for network in networks
                 for own, trained in ((True, name), (False, next(n for n in names if n != name)))
             },
@@ -137,14 +139,14 @@ def domains_figure(figures: Mapping[str, Any], pictures: Pictures, pixel_um: flo
         values = np.array([[figures["psnr"][f"{a}/{network}"][b] for b in names] for a in names])
         wide = [np.mean([r["widefield"] for r in figures["rows"] if r["tested"] == b]) for b in names]
         gain = values - np.array(wide)
-        axes.imshow(gain, cmap="RdBu", vmin=-4, vmax=4, aspect="auto")
+        axes.imshow(gain, cmap="RdBu", vmin=-8, vmax=8, aspect="auto")  # light enough for the text
         for (row, column), value in np.ndenumerate(values):
             axes.text(column, row, f"{value:.1f}\n({gain[row, column]:+.1f})", ha="center", va="center", fontsize=SMALL)
         axes.set_xticks(range(len(names)), names, fontsize=SMALL)
         axes.set_yticks(range(len(names)), names, fontsize=SMALL)
         axes.set_xlabel("tested on", fontsize=SMALL)
         axes.set_ylabel("trained on", fontsize=SMALL)
-        axes.set_title(f"{network}: PSNR (over widefield), dB", fontsize=LARGE, loc="left")
+        axes.set_title(f"{_name(network)}: PSNR (over widefield), dB", fontsize=LARGE, loc="left")
     return figure
 
 
@@ -183,7 +185,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _name(method: str) -> str:
-    return "UBSIM" if method == "ubsim" else method.replace("_", " ")
+    return NETWORKS.get(method) or method.replace("_", " ")
 
 
 def _plain_axes(axes: Axes, x: str, y: str) -> None:
