@@ -23,7 +23,7 @@ from nstm.acquisition import DataError
 from nstm.blindsim.unet import MULTIPLE, Convolution, UNet
 
 Kind = Literal["unet", "edsr", "rcan"]
-#: Channels, which give 26,000 to 80,000 parameters with 20 frames.
+#: Channels, which give 54,000 to 80,000 parameters with 20 frames.
 WIDTHS: dict[Kind, int] = {"unet": 32, "edsr": 32, "rcan": 24}
 #: Residual blocks of EDSR; groups of RCAN and blocks of each; share of a block's change that is added.
 _BLOCKS, _GROUPS, _IN_GROUP, _SHARE = 4, 2, 2, 0.1

@@ -152,7 +152,7 @@ def race(case: Case, network: Unrolled, most: int) -> dict[str, Any]:
         "frames": len(case.frames),
         "ubsim": {"iterations": blocks, "seconds": seconds, "cost": goal, "costs": costs},
         "noise_cost": case.noise_cost,
-        "convex_cost": float(solve(METHODS["per_frame"], model, begin, most).costs[most]),
+        "convex_cost": float(np.nanmin(solve(METHODS["per_frame"], model, begin, most).costs)),
         "floor_s": _seconds(lambda: _transforms(case.frames, blocks + 1)),
         "solvers": solvers,
     }

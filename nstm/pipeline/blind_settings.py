@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from nstm.settings import Section
 
@@ -38,6 +38,15 @@ class Training(Section):
             description="pixel of the images in the sample; empty: that of the reconstruction, wavelength / (8 NA)",
         ),
     ] = None
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Training:
+        if self.batch > min(self.stacks, self.validation_stacks):
+            raise ValueError(
+                f"batch = {self.batch} is more than stacks = {self.stacks} or validation_stacks = "
+                f"{self.validation_stacks}: only whole batches are used, so there would be none"
+            )
+        return self
 
     @property
     def pitch_um(self) -> float:

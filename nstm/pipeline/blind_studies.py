@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nstm.acquisition import DataError
 from nstm.io.jsonfile import write_json
 from nstm.io.whole import replace_whole
 from nstm.pipeline.blind_page import METHODS, TITLES
@@ -38,6 +39,10 @@ def domain(settings: Training, images: Path | None, name: str, part: Part) -> So
         DataError: there is none of this name.
     """
     if name == DIGITS:
+        if images is not None and (images / DIGITS).exists():
+            raise DataError(
+                f"{images / DIGITS}: digits are drawn, so no folder of images may have this name: rename it"
+            )
         return digits(part, settings.pitch_um)
     return sources(images, part, settings.pitch_um, settings.image_pixel_um).only(name)
 

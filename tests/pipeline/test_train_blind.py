@@ -93,5 +93,7 @@ def test_a_few_steps(images, tmp_path):
 def test_settings():
     assert settings_of(None) == Training()
     assert settings_of("mode=per_frame, rate=2e-3").mode == "per_frame"
+    with pytest.raises(DataError, match="batch = 32 is more than"):
+        settings_of("batch=32")
     with pytest.raises(DataError, match=r"wdth.*allowed keys: mode"):
         settings_of("wdth=3")

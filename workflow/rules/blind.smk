@@ -1,4 +1,4 @@
-"""UBSIM, the learned iterations of blind SIM: its training; it needs no recording and no sample."""
+"""UBSIM, the learned iterations of blind SIM: its training and its studies; they need no recording and no sample."""
 
 from nstm.pipeline.blind_settings import networks_of
 
