@@ -51,8 +51,8 @@ def run_page(records: Sequence[str | Path], out: str | Path) -> None:
 _HEAD = """\
 # Studies of blind SIM
 
-Made by `snakemake studies_blind`; do not edit. Images of the test part of the split, which a network that was trained on
-the same folder has not seen, under fully developed speckle of the objective's aperture, with photon and read noise. Images
+Made by `snakemake studies_blind`; do not edit. Images of the test part of the split, which a network trained on the
+same folder has not seen, under fully developed speckle of the objective's aperture, with photon and read noise. Images
 that are smaller than asked go on as their mirror images. PSNR is equalised, in dB. *At the noise*: stopped where
 the cost has the energy of the noise, as the workflow does; *at their best*: at the iteration of the largest PSNR, which
 only a simulation tells. Seconds are of the processor, compiled and warm, in one process."""
