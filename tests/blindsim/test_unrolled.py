@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.fft
 from safetensors.numpy import save_file
 
 from nstm.acquisition import DataError
-from nstm.blindsim import METHODS, BlindModel, GradientDescent, solve, start
+from nstm.blindsim import METHODS, BlindModel, GradientDescent, reconstruct, solve, start
 from nstm.blindsim.model import patterns_of
 from nstm.blindsim.training import Plan, Unsupervised, train
 from nstm.blindsim.unet import UNet, parameters
@@ -176,3 +177,21 @@ def test_the_network_of_the_package_makes_no_pattern_of_two_pixels():
     power = np.abs(np.fft.fft2(np.asarray(found.object**2))) ** 2
     highest = power[SIDE // 2].sum() + power[:, SIDE // 2].sum()
     assert highest < 1e-3 * (power.sum() - power[0, 0])
+
+
+def test_frames_in_another_order_give_the_same_image():
+    network, frames = load_weights(SHIPPED)[0], recorded(0, 6).frames
+    order = np.random.default_rng(1).permutation(len(frames))
+    one, other = (reconstruct(f, TRANSFER, network) for f in (frames, frames[order]))
+    np.testing.assert_allclose(one.density, other.density, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(one.patterns[order], other.patterns, rtol=1e-4, atol=1e-4)
+
+
+def test_the_convex_solution_bounds_what_the_network_finds():
+    """Where all its light is positive, as the bound supposes (Burns et al. leave the last pattern free)."""
+    network, frames = load_weights(SHIPPED)[0], recorded(0, 6).frames
+    found = reconstruct(frames, TRANSFER, network)
+    feasible = np.maximum(found.density * found.patterns, 0)
+    seen = scipy.fft.irfft2(scipy.fft.rfft2(feasible) * TRANSFER, s=feasible.shape[-2:])
+    convex = reconstruct(frames, TRANSFER, "per_frame", iterations=400)
+    assert convex.costs.min() < np.sum((frames - seen) ** 2)
