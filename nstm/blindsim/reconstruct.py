@@ -103,7 +103,7 @@ def reconstruct(
     if isinstance(method, str):
         outcome = solve(METHODS[method], model, begin, iterations, stop_cost / scale**2, flat)
     else:
-        unknowns, costs = method.followed(model, begin, stop_cost / scale**2)
+        unknowns, costs = method.followed(model, begin, stop_cost / scale**2, iterations)
         outcome = Outcome(unknowns.object**2, patterns_of(unknowns), jnp.array(costs), jnp.array(len(costs) - 1))
     patterns = np.full(frames.shape, np.nan, np.float32)
     patterns[order] = outcome.patterns

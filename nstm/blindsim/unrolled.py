@@ -122,11 +122,13 @@ class Unrolled(eqx.Module):
         steps = jax.nn.softplus(log_steps)
         return Unknowns(steps[0] * change.object, steps[1] * change.patterns)
 
-    def followed(self, model: BlindModel, unknowns: Unknowns, stop_cost: float = 0.0) -> tuple[Unknowns, list[float]]:
-        """The blocks one by one, each with the best step along its direction, until the cost is at most ``stop_cost``.
+    def followed(
+        self, model: BlindModel, unknowns: Unknowns, stop_cost: float = 0.0, blocks: int | None = None
+    ) -> tuple[Unknowns, list[float]]:
+        """The first ``blocks`` (all) one by one, each with the best step, until the cost is at most ``stop_cost``.
 
         The learned steps are those of the frames of the training; the exact line search makes the directions safe for
-        any others, because the cost falls in every block.
+        any others, because the cost rises in none.
 
         Returns:
             The unknowns, and the cost before the first and after every block.
@@ -134,7 +136,7 @@ class Unrolled(eqx.Module):
         self.check(model.frames, model.shape)
         residual = model.residual(unknowns)
         costs, first = [float(model.cost(residual))], model.gradient(unknowns, residual)
-        for log_steps in self.log_steps:
+        for log_steps in self.log_steps[:blocks]:
             if costs[-1] <= stop_cost:
                 break
             unknowns, residual, cost = _block(self, log_steps, model, unknowns, residual, first)
