@@ -286,7 +286,7 @@ class Reconstruction(Section):
         Field(
             gt=0,
             description="stop early when, with all levels open, the mean squared residual is at most this many times "
-            "that of the noise, such as 1.0; empty: never, as the priors keep the noise from being fitted",
+            "that of the noise, such as 1.0; empty: never",
         ),
     ] = None
     windows_open_at: Annotated[

@@ -43,12 +43,13 @@ NUMERICS: dict[str, int] = {
     "quality": 4,
     "illumination": 6,
     "reconstruct": 9,
-    "conventional": 6,
+    "conventional": 7,
     "assemble": 3,
     "evaluate": 5,
     "movie": 5,
     "figures": 2,
     "report": 3,
+    "blind": 1,
 }
 
 #: Time-lapse stores that the reconstruct jobs are assembled into.

@@ -334,6 +334,16 @@ def test_a_flat_loss_ends_the_fit_once_all_levels_are_open(flat, steps):
     assert trace.early == (flat is not None)
 
 
+def test_a_fit_may_stop_at_the_noise():
+    """Frames without light are at any noise as soon as that is looked at, with all levels open: after 320 steps."""
+    few = chosen({}, steps=400, stop_at_noise=1.0, multigrid={"scene_levels": 2, "motion_levels": 2})
+    renderer, dark = make_renderer(instrument(), few), np.zeros((4, 1, 14, 12))
+    state, trace = fit(renderer, dark, few, noise_variance=1e-3)
+    assert (state.step, trace.early) == (340, True)
+    state, trace = fit(renderer, dark, few)  # the noise is not known
+    assert (state.step, trace.early) == (400, False)
+
+
 def test_the_margin_of_frames_does_not_count():
     few = chosen({}, steps=20, margin_px=2, multigrid={"scene_levels": 2})
     renderer = make_renderer(instrument(), few)

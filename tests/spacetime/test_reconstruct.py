@@ -1,5 +1,6 @@
 """Fits of moving samples: truth recovered, sign of the displacement, saving, and what is refused."""
 
+import dataclasses
 import importlib
 import math
 
@@ -127,6 +128,15 @@ def test_a_frame_held_out_is_predicted_better_with_motion(moving):
         without = nstm.reconstruct(system, frames, times, SHORT, calibration=known, move=move, held_out=4)
         errors.append(np.sqrt(np.mean(without.residual[4] ** 2)))
     assert errors[0] < 0.7 * errors[1]
+
+
+def test_where_the_noise_is_unknown_what_is_not_explained_hides_the_motion(moving):
+    *_, times, _, result = moving
+    ends = np.array([times.min(), times.max()])
+    known = dataclasses.replace(result, noise_variance=None).motion(ends)[1]
+    hidden = dataclasses.replace(result, noise_variance=None, residual=1e3 * result.residual).motion(ends)[1]
+    assert np.isfinite(known).any()
+    assert not np.isfinite(hidden).any()
 
 
 def test_times_outside_the_acquisition_are_refused(moving):

@@ -32,6 +32,7 @@ rule train_blind:
         runtime=growing(240),
         gpu=0,  # a profile raises it (set-resources)
     params:
+        numerics=NUMERICS["blind"],
         images=str(BLIND_IMAGES) if BLIND_IMAGES else None,
         settings=BLIND.training.model_dump(mode="json"),
     message:
@@ -64,6 +65,7 @@ rule blind_training:
         runtime=growing(240),
         gpu=0,  # a profile raises it (set-resources)
     params:
+        numerics=NUMERICS["blind"],
         images=str(BLIND_IMAGES) if BLIND_IMAGES else None,
         settings=lambda wildcards: BLIND.domain_params(**wildcards),
     message:
@@ -100,6 +102,7 @@ rule blind_study:
         mem_mb=growing(4000),
         runtime=growing(120),
     params:
+        numerics=NUMERICS["blind"],
         images=str(BLIND_IMAGES) if BLIND_IMAGES else None,
         networks=lambda wildcards: networks_of(
             wildcards.study, BLIND.studies, BLIND_IMAGES
