@@ -50,7 +50,7 @@ def run_training(
         list(batches(validation, s, s.validation_stacks, [s.seed, 2])),
         Plan(epochs=s.epochs, rate=s.rate, patience=s.patience),
         validated=Unsupervised(transfer, every_block=False),
-        about={**s.model_dump(exclude={"epochs"}), "structures": list(training.images)},
+        about={**s.model_dump(exclude={"epochs"}), "images": [training.fingerprint, validation.fingerprint]},
         checkpoint=state,
         progress=progress,
     )

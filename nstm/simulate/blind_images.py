@@ -5,6 +5,8 @@ Images are split by source image, never by crop, so that no part of a test image
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -36,6 +38,8 @@ _SIMULATED_PX = 256
 DIGITS, _DIGITS_PX = "digits", 160
 #: Least share of an image's brightest value that a crop must reach on average: empty ones teach nothing.
 _LEAST_MEAN = 0.02
+#: How often another place is tried before any is taken that is not dark.
+_TRIES = 19
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,20 @@ class Sources:
     images: Mapping[str, list[Image]]
     pitch_um: float
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """The same for the same images only."""
+        found = hashlib.sha256()
+        for name, images in sorted(self.images.items()):
+            for image in images:
+                found.update(f"{name} {image.shape}".encode() + image.tobytes())
+        return found.hexdigest()
+
     def crops(self, side: int, number: int, seed: int) -> Iterator[Image]:
         """Crops of all structures by turns, turned and mirrored at random.
 
         Raises:
-            DataError: images are smaller than a crop.
+            DataError: images are smaller than a crop, or dark almost everywhere.
         """
         rng = np.random.default_rng([seed, 11])
         names = sorted(self.images)
@@ -89,11 +102,13 @@ class Sources:
 
 
 def _crop(image: Image, side: int, rng: np.random.Generator) -> Image:
-    for _ in range(20):
+    for tried in range(1000):
         y, x = (int(rng.integers(n - side + 1)) for n in image.shape)
         crop = image[y : y + side, x : x + side]
-        if crop.mean() > _LEAST_MEAN * image.max():
+        if crop.mean() > _LEAST_MEAN * image.max() or (tried >= _TRIES and crop.max() > 0):
             break
+    else:
+        raise DataError(f"an image has no place of {side} x {side} pixels that is not dark: leave it out")
     turned = np.rot90(crop, int(rng.integers(4)))
     return np.ascontiguousarray(turned[::-1] if rng.random() < 0.5 else turned)
 

@@ -9,7 +9,7 @@ import pytest
 from nstm.acquisition import DataError
 from nstm.blindsim.weights import load_weights
 from nstm.pipeline.train_blind import Training, batches, run_training, settings_of
-from nstm.simulate.blind_images import SPLIT, sources, split
+from nstm.simulate.blind_images import SPLIT, Sources, sources, split
 
 SMALL = "mode=stacked,frames=4,width=2,blocks=2,side_px=16,stacks=4,validation_stacks=2,batch=2,epochs=2,patience=1"
 
@@ -88,6 +88,23 @@ def test_a_few_steps(images, tmp_path):
     assert not out.with_suffix(".state.npz").exists()
     with pytest.raises(DataError, match=r"NAME.safetensors"):
         run_training(settings_of(SMALL), images, tmp_path / "net.pt")
+
+
+def test_a_training_goes_on_with_the_same_images_only(images, tmp_path):
+    of = sources(images, "training", 0.065)
+    assert of.fingerprint == sources(images, "training", 0.065).fingerprint
+    assert of.fingerprint != sources(images, "training", 0.065, 0.0325).fingerprint
+    other = {**of.images, "dots": [image[::-1] for image in of.images["dots"]]}
+    assert of.fingerprint != Sources(other, of.pitch_um).fingerprint
+
+
+def test_dark_crops_are_drawn_again_and_dark_images_are_told():
+    image = np.zeros((64, 64))
+    image[:8, :8] = 1
+    found = list(Sources({"spot": [image]}, 0.065).crops(16, 20, seed=0))
+    assert all(crop.max() > 0 for crop in found)
+    with pytest.raises(DataError, match="no place of 16 x 16 pixels that is not dark"):
+        next(Sources({"dark": [np.zeros((64, 64))]}, 0.065).crops(16, 1, seed=0))
 
 
 def test_settings():
