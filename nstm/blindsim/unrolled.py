@@ -4,19 +4,22 @@ Burns et al., Nature Communications 2026. Every block computes the gradients of 
 network, the same for all blocks, turns them into the step: ``xi <- xi + a_n CNN(-dF/dxi)`` and alike for every ``i_l``.
 It is trained by the cost itself, without ground truth.
 
-The text leaves open how the network sees the gradients. ``stacked`` gives it all of them as channels, so that a network
-is made for one number of frames; they enter in units of their root mean square in the first block, one for the object
-and one for the patterns, and the step leaves in them.
+The text leaves open how the network sees the gradients. The gradients of the unknowns are those of the products
+``q_l = rho I_l`` times sizes of object and light, so they hardly move what is dark; beside them it is given the
+unknowns' change by a projected step of the products (:func:`by_products`), and a new network makes that step.
+
+``stacked`` gives it everything as channels, so that a network is made for one number of frames: the negative gradients,
+the projected steps along the residuals that are brought back to equal weight of all frequencies (:func:`sharpened`),
+and the object.
 
 ``per_frame`` gives it the object or one pattern at a time, so that any number of frames will do and their order does
-not matter. The channels are the negative gradient, the projected step of the products (:func:`by_products`), the same
-step of what it is multiplied by, itself, and what it is multiplied by; a new network makes the projected step.
+not matter. The channels are the negative gradient, the projected step along the gradient of the products, the same step
+of what it is multiplied by, itself, and what it is multiplied by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Literal
 
 import equinox as eqx
@@ -34,14 +37,16 @@ Network = Callable[[Float[Array, "i y x"]], Float[Array, "o y x"]]
 
 #: Blocks of the published network.
 BLOCKS = 6
-#: Step that a new network makes (frames in the units of the iterations): along the gradient, where 0.02 diverges on
-#: some, or along that of the products.
-FIRST_STEP: MappingProxyType[Mode, float] = MappingProxyType({"stacked": 0.004, "per_frame": 0.9})
+#: Share of the projected step that a new network makes.
+FIRST_STEP = 0.9
 #: Channels of an image in the mode ``per_frame``.
 _CONTEXT = 5
 #: Added to the object where its light is divided by it, and the least square of a root (frames in the units of the
 #: iterations).
 _DARK, _LEAST = 0.02, 1e-6
+#: Power of the transfer below which frequencies keep a lower weight: of 1, 0.3, 0.1 and 0.05 the one whose six steps
+#: led to the best images.
+_SHARP = 0.1
 
 
 class Unrolled(eqx.Module):
@@ -61,22 +66,20 @@ class Unrolled(eqx.Module):
 
     @classmethod
     def new(cls, mode: Mode, frames: int, width: int, *, blocks: int = BLOCKS, seed: int = 0) -> Unrolled:
-        """Untrained: gradient descent with a small step (``stacked``), or projected steps (``per_frame``).
+        """Untrained: projected steps.
 
         Args:
             mode: ``stacked`` or ``per_frame``.
             frames: number of frames, for ``stacked``.
-            width: channels of the network's finest level; 76 gives 229,000 parameters for 20 stacked frames, 20 gives
-                27,800; ``per_frame`` 24 gives 21,000.
+            width: channels of the network's finest level; 64 gives 219,000 parameters for 20 stacked frames, 14 gives
+                27,600; ``per_frame`` 24 gives 21,000.
             blocks: iterations.
             seed: of the network.
         """
         stacked, key = mode == "stacked", jax.random.PRNGKey(seed)
-        if stacked:
-            network = UNet(frames, frames, width, key=key)
-        else:
-            network = UNet(_CONTEXT, 1, width, skip=1, limit=1.0, key=key)
-        steps = jnp.full((blocks, 2), FIRST_STEP[mode])
+        inputs, outputs = (2 * frames + 1, frames) if stacked else (_CONTEXT, 1)
+        network = UNet(inputs, outputs, width, skip=outputs, limit=1.0, key=key)
+        steps = jnp.full((blocks, 2), FIRST_STEP)
         return cls(network, inverse_softplus(steps), mode, frames if stacked else None)
 
     def check(self, frames: int, shape: tuple[int, int]) -> None:
@@ -97,11 +100,10 @@ class Unrolled(eqx.Module):
         """What the blocks make of a start, and the cost before the first and after every block."""
         self.check(model.frames, model.shape)
         residual = model.residual(unknowns)
-        first = model.gradient(unknowns, residual)
 
         def block(state: tuple[Unknowns, Array], log_steps: Float[Array, "2"]) -> tuple[tuple[Unknowns, Array], Array]:
             unknowns, residual = state
-            moved_to = along(unknowns, self.direction(log_steps, model, unknowns, residual, first), 1.0)
+            moved_to = along(unknowns, self.direction(log_steps, model, unknowns, residual), 1.0)
             residual = model.residual(moved_to)
             return (moved_to, residual), model.cost(residual)
 
@@ -110,15 +112,12 @@ class Unrolled(eqx.Module):
         return found, jnp.concatenate([model.cost(residual)[None], costs])
 
     def direction(
-        self, log_steps: Float[Array, "2"], model: BlindModel, unknowns: Unknowns, residual: Residual, first: Unknowns
+        self, log_steps: Float[Array, "2"], model: BlindModel, unknowns: Unknowns, residual: Residual
     ) -> Unknowns:
-        """What a block changes; ``first`` is the gradient that the first block begins with."""
-        if self.mode == "stacked":
-            # what the network does not see it must not learn to change
-            units = jax.tree.map(lambda g: jax.lax.stop_gradient(jnp.sqrt(jnp.mean(g**2)) + 1e-12), first)
-            change = self._stacked(model.gradient(unknowns, residual), units)
-        else:
-            change = self._per_frame(model, unknowns, residual)
+        """What a block changes."""
+        gradient, stacked = model.gradient(unknowns, residual), self.mode == "stacked"
+        to = by_products(unknowns, sharpened(model, residual) if stacked else model.back(residual))
+        change = self._stacked(unknowns, gradient, to) if stacked else self._per_frame(unknowns, gradient, to)
         steps = jax.nn.softplus(log_steps)
         return Unknowns(steps[0] * change.object, steps[1] * change.patterns)
 
@@ -135,23 +134,22 @@ class Unrolled(eqx.Module):
         """
         self.check(model.frames, model.shape)
         residual = model.residual(unknowns)
-        costs, first = [float(model.cost(residual))], model.gradient(unknowns, residual)
+        costs = [float(model.cost(residual))]
         for log_steps in self.log_steps[:blocks]:
             if costs[-1] <= stop_cost:
                 break
-            unknowns, residual, cost = _block(self, log_steps, model, unknowns, residual, first)
+            unknowns, residual, cost = _block(self, log_steps, model, unknowns, residual)
             costs.append(float(cost))
         return unknowns, costs
 
-    def _stacked(self, gradient: Unknowns, units: Unknowns) -> Unknowns:
-        """What the network makes of all gradients at once."""
-        seen = jnp.concatenate([-gradient.object[None] / units.object, -gradient.patterns / units.patterns])
-        out = self.network(seen)
-        return Unknowns(units.object * out[0], units.patterns * out[1:])
+    def _stacked(self, unknowns: Unknowns, gradient: Unknowns, to: Unknowns) -> Unknowns:
+        """What the network makes of everything at once."""
+        seen = [-gradient.object[None], -gradient.patterns, to.object[None], to.patterns, unknowns.object[None]]
+        out = self.network(jnp.concatenate(seen))
+        return Unknowns(out[0], out[1:])
 
-    def _per_frame(self, model: BlindModel, unknowns: Unknowns, residual: Residual) -> Unknowns:
+    def _per_frame(self, unknowns: Unknowns, gradient: Unknowns, to: Unknowns) -> Unknowns:
         """What it makes of the object and of every pattern by itself; the channels are those of the class."""
-        gradient, to = model.gradient(unknowns, residual), by_products(model, unknowns, residual)
         one = jnp.ones_like(unknowns.object)
         of_object = (-gradient.object, to.object, jnp.mean(to.patterns, axis=0), unknowns.object, one)
         of_patterns = (-gradient.patterns, to.patterns, to.object, unknowns.patterns, unknowns.object)
@@ -165,21 +163,26 @@ class Unrolled(eqx.Module):
 
 @eqx.filter_jit
 def _block(
-    unrolled: Unrolled, log_steps: Array, model: BlindModel, unknowns: Unknowns, residual: Residual, first: Unknowns
+    unrolled: Unrolled, log_steps: Array, model: BlindModel, unknowns: Unknowns, residual: Residual
 ) -> tuple[Unknowns, Residual, Array]:
-    direction = unrolled.direction(log_steps, model, unknowns, residual, first)
+    direction = unrolled.direction(log_steps, model, unknowns, residual)
     step, residual, cost = moved(model, unknowns, residual, direction)
     return along(unknowns, direction, step), residual, cost
 
 
-def by_products(model: BlindModel, unknowns: Unknowns, residual: Residual) -> Unknowns:
-    """Change of the unknowns that is the step of :class:`nstm.blindsim.convex.PerFrame`, without its momentum.
+def sharpened(model: BlindModel, residual: Residual) -> Float[Array, "n y x"]:
+    """The residuals as images, brought back to equal weight of all frequencies that are seen (Wiener)."""
+    return jnp.fft.irfft2((1 + _SHARP) * model.transfer / (model.transfer**2 + _SHARP) * residual, s=model.shape)
 
-    The gradients of the unknowns are those of the products ``q_l = rho I_l`` times sizes of object and light, so they
-    hardly move what is dark; a projected step of the products, ``max(q_l + h^T r_l, 0)``, does, and it never diverges.
+
+def by_products(unknowns: Unknowns, change: Float[Array, "n y x"]) -> Unknowns:
+    """Change of the unknowns that changes their products ``q_l`` to ``max(q_l + change_l, 0)``.
+
+    With ``change_l = h^T r_l`` it is the step of :class:`nstm.blindsim.convex.PerFrame`, without its momentum: it moves
+    what is dark, too, and never diverges.
     """
     density, light = unknowns.object**2, patterns_of(unknowns)
-    products = jnp.maximum(density * light + model.back(residual), 0)
+    products = jnp.maximum(density * light + change, 0)
     mean = jnp.mean(products, axis=0)
     lit = (products + _DARK * light) / (mean + _DARK)  # where it is dark, light stays as it is
     return Unknowns(_root(mean, unknowns.object), _root(lit[:-1], unknowns.patterns))

@@ -13,12 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from nstm.acquisition import DataError
-from nstm.blindsim.unrolled import Unrolled
+from nstm.blindsim.unrolled import Mode, Unrolled
 from nstm.io.store import replace_whole
 
 SCHEMA = "ubsim-1"
-#: The network of the package, of the mode ``per_frame``.
-SHIPPED = Path(__file__).with_name("ubsim.safetensors")
+#: The networks of the package by their mode.
+SHIPPED: Mapping[Mode, Path] = {
+    "per_frame": Path(__file__).with_name("ubsim.safetensors"),
+    "stacked": Path(__file__).with_name("ubsim_stacked.safetensors"),
+}
 
 
 def save_weights(path: str | Path, unrolled: Unrolled, width: int, card: Mapping[str, Any]) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 import scipy.fft
 
+from nstm.acquisition import DataError
 from nstm.blindsim import METHODS, BlindModel, Unrolled, solve, start
 from nstm.blindsim.reconstruct import ordered
-from nstm.metrics import decorrelation, ms_ssim, psnr_equalised, scales_of, ssim
+from nstm.metrics import decorrelation, frc_resolution_um, ms_ssim, mse, psnr_equalised, scales_of, ssim
+from nstm.metrics.lpips import Weights, lpips
 from nstm.simulate.blind_images import Sources
 from nstm.simulate.speckle import SpeckleMicroscope, Stack, stack, transfer_on
 
@@ -60,26 +63,41 @@ class Case:
         """Equalised PSNR, dB."""
         return psnr_equalised(image, self.truth, self.pitch_um, self.microscope.reach)
 
-    def figures(self, image: np.ndarray) -> dict[str, float]:
-        """Equalised PSNR and SSIM, MS-SSIM with as many scales as the image is large enough for, resolution in um."""
-        return {
+    def figures(self, image: np.ndarray, lpips_weights: Weights | None = None) -> dict[str, float]:
+        """Equalised PSNR and SSIM, MSE, MS-SSIM with as many scales as the image is large enough for, resolution in um
+        by ring correlation with the truth and by decorrelation; LPIPS where there are weights for it.
+        """
+        found = {
             "psnr": self.psnr(image),
             "ssim": ssim(image, self.truth, self.pitch_um, self.microscope.reach, equalised=True),
+            "mse": mse(image, self.truth),
             "ms_ssim": ms_ssim(image, self.truth, scales_of(self.truth.shape)),
+            "frc_um": frc_resolution_um(image, self.truth, self.pitch_um),
             "resolution_um": decorrelation(image, self.pitch_um).resolution_um,
         }
+        if lpips_weights is not None:
+            gain = np.vdot(image, self.truth) / np.vdot(image, image)
+            found["lpips"] = lpips(np.clip(gain * image, 0, 1), self.truth, lpips_weights)
+        return found
 
 
 def cases(sources: Sources, microscope: SpeckleMicroscope, side: int, each: int) -> Iterator[Case]:
     """The middle of the first ``each`` images of every structure under light and noise of their own.
 
     An image that is smaller than ``side`` goes on as its mirror image.
+
+    Raises:
+        DataError: an image is dark there.
     """
     for structure, images in sorted(sources.images.items()):
         for number, image in enumerate(images[:each]):
             y, x = ((n - side) // 2 for n in image.shape)
             short = max(0, -y, -x)
             crop = np.pad(image, short, mode="symmetric")[y + short :, x + short :][:side, :side]
+            if not crop.max() > 0:
+                raise DataError(
+                    f"{structure}, test image {number}: its middle, {side} x {side} pixels, is dark: leave it out"
+                )
             yield Case.of(structure, crop, microscope, sources.pitch_um, 1000 + number)
 
 
@@ -120,51 +138,102 @@ def at_noise(name: str, case: Case, iterations: int) -> np.ndarray:
     return np.asarray(solve(METHODS[name], case.model, start(case.frames), iterations, case.noise_cost).object)
 
 
-def race(case: Case, network: Unrolled, most: int) -> dict[str, Any]:
-    """Iterations and seconds of the processor, compiled and warm, that every solver takes to the cost of UBSIM.
+#: How often each method is timed; the shortest time counts.
+_REPEATS = 2
 
-    ``floor_s``: the transforms of UBSIM's blocks alone. ``convex_cost``: the least that the convex solution reaches.
+
+def race(case: Case, networks: Mapping[str, Unrolled], most: int) -> dict[str, Any]:
+    """Iterations and seconds that every solver takes to the cost of each network, compiled and warm.
+
+    A solver runs to the lowest of these costs; the seconds to another one are its share of the iterations.
+    ``floor_s``: the transforms of a network's blocks alone. ``convex_cost``: the least of the convex solution.
     """
-    costs = learned(network, case)[1]
-    seconds = min(_seconds(lambda: learned(network, case)) for _ in range(2))
-    goal, blocks, model, begin = costs[-1], len(costs) - 1, case.model, start(case.frames)
-    solvers: dict[str, Any] = {}
+    model, begin = case.model, start(case.frames)
+    learned = {name: _timed(partial(network.followed, model, begin)) for name, network in networks.items()}
+    goals = {name: costs[-1] for name, ((_, costs), _) in learned.items()}
+    runs = {}
     for name, method in METHODS.items():
-
-        def run(stop: float, method: Any = method) -> Any:
-            return jax.block_until_ready(solve(method, model, begin, most, stop))
-
-        run(np.inf)
-        before = time.process_time()
-        outcome = run(goal)
-        taken, made = time.process_time() - before, int(outcome.iterations)
-        solvers[name] = {
-            "iterations": made,
-            "seconds": taken,
-            "reached": bool(outcome.costs[made] <= goal),
-            "iterations_ratio": made / blocks,
-            "seconds_ratio": taken / seconds,
-            "costs": [float(c) for c in np.asarray(outcome.costs)[: made + 1]],
-        }
+        run = partial(solve, method, model, begin, most)
+        outcome, seconds = _timed(partial(run, min(goals.values())), partial(run, np.inf))
+        runs[name] = np.asarray(outcome.costs)[: int(outcome.iterations) + 1], seconds
     return {
         "structure": case.structure,
         "side_px": case.truth.shape[0],
         "frames": len(case.frames),
-        "ubsim": {"iterations": blocks, "seconds": seconds, "cost": goal, "costs": costs},
         "noise_cost": case.noise_cost,
         "convex_cost": float(np.nanmin(solve(METHODS["per_frame"], model, begin, most).costs)),
-        "floor_s": _seconds(lambda: _transforms(case.frames, blocks + 1)),
-        "solvers": solvers,
+        "solvers": {name: {"costs": costs.tolist(), "seconds": seconds} for name, (costs, seconds) in runs.items()},
+        "networks": {
+            name: {
+                "iterations": len(costs) - 1,
+                "seconds": seconds,
+                "floor_s": _floor_s(case.frames, networks[name], len(costs) - 1),
+                "costs": costs,
+                "solvers": {
+                    solver: _behind(*run, goals[name], len(costs) - 1, seconds) for solver, run in runs.items()
+                },
+            }
+            for name, ((_, costs), seconds) in learned.items()
+        },
     }
 
 
-def _seconds(function: Callable[[], Any]) -> float:
-    before = time.process_time()
-    function()
-    return time.process_time() - before
+def _behind(costs: np.ndarray, seconds: float, goal: float, blocks: int, of_network: float) -> dict[str, Any]:
+    """Iterations and seconds of a solver to a cost, and how many times those of a network they are."""
+    reached = np.flatnonzero(costs <= goal)
+    made = int(reached[0]) if len(reached) else len(costs) - 1
+    taken = seconds * made / max(1, len(costs) - 1)
+    return {
+        "iterations": made,
+        "seconds": taken,
+        "reached": bool(len(reached)),
+        "iterations_ratio": made / blocks,
+        "seconds_ratio": taken / of_network,
+    }
 
 
-def _transforms(frames: np.ndarray, times: int) -> None:
-    """There and back, forward and for the gradient."""
-    for _ in range(2 * times):
-        scipy.fft.irfft2(scipy.fft.rfft2(frames), s=frames.shape[-2:])
+def pace(case: Case, networks: Mapping[str, Unrolled], iterations: int) -> dict[str, dict[str, float]]:
+    """Iterations to the noise, their seconds, and PSNR of every method as the workflow uses it."""
+    model, begin, noise = case.model, start(case.frames), case.noise_cost
+    found = {}
+    for name, network in networks.items():
+        (unknowns, costs), seconds = _timed(partial(network.followed, model, begin, noise))
+        found[name] = {
+            "iterations": len(costs) - 1,
+            "seconds": seconds,
+            "psnr": case.psnr(np.asarray(unknowns.object**2)),
+        }
+    for name in ("conjugate_gradient", "per_frame"):
+        outcome, seconds = _timed(partial(solve, METHODS[name], model, begin, iterations, noise))
+        image = np.asarray(outcome.object)
+        found[name] = {"iterations": int(outcome.iterations), "seconds": seconds, "psnr": case.psnr(image)}
+    return found
+
+
+def _timed(function: Callable[[], Any], compiled_by: Callable[[], Any] | None = None) -> tuple[Any, float]:
+    """What a function gives, and the least seconds of the processor that it takes once it is compiled."""
+    jax.block_until_ready((compiled_by or function)())
+    seconds = []
+    for _ in range(_REPEATS):
+        before = time.process_time()
+        found = jax.block_until_ready(function())
+        seconds.append(time.process_time() - before)
+    return found, min(seconds)
+
+
+def _floor_s(frames: np.ndarray, network: Unrolled, blocks: int) -> float:
+    """Seconds of the transforms that blocks cannot do without.
+
+    A block takes four forward for the line search, and one back for the gradient, which a stacked network needs
+    sharpened, too.
+    """
+    back, shape = (2 if network.mode == "stacked" else 1), frames.shape[-2:]
+
+    def transform() -> None:
+        for _ in range(blocks):
+            for _ in range(4):
+                spectra = scipy.fft.rfft2(frames)
+            for _ in range(back):
+                scipy.fft.irfft2(spectra, s=shape)
+
+    return _timed(transform)[1]

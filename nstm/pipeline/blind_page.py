@@ -19,12 +19,14 @@ TITLES = {
     "iterations": "Iterations and time to the cost of UBSIM",
     "noise": "Quality by iteration",
     "frames": "Number of frames",
+    "pace": "Pace",
     "domains": "Structures that a network never saw",
 }
 #: Methods by what they are called.
 METHODS = {
     "widefield": "widefield",
     "ubsim": "UBSIM",
+    "ubsim_stacked": "UBSIM, stacked",
     "conjugate_gradient": "conjugate gradients, stopped at the noise",
     "conjugate_gradient_best": "conjugate gradients, stopped at their best",
     "per_frame": "convex, stopped at the noise",
@@ -53,9 +55,9 @@ _HEAD = """\
 
 Made by `snakemake studies_blind`; do not edit. Images of the test part of the split, which a network trained on the
 same folder has not seen, under fully developed speckle of the objective's aperture, with photon and read noise. Images
-that are smaller than asked go on as their mirror images. PSNR is equalised, in dB. *At the noise*: stopped where
-the cost has the energy of the noise, as the workflow does; *at their best*: at the iteration of the largest PSNR, which
-only a simulation tells. Seconds are of the processor, compiled and warm, in one process."""
+that are smaller than asked go on as their mirror images. PSNR is equalised, in dB; MSE is not. *At the noise*: stopped
+where the cost has the energy of the noise, as the workflow does; *at their best*: at the iteration of the largest PSNR,
+which only a simulation tells. Seconds are of the processor, compiled and warm, the least of two runs."""
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -67,80 +69,128 @@ def _median(values: Sequence[float], decimals: int) -> str:
     return f"{np.median(values):.{decimals}f}"
 
 
+#: Figures of an image: title and decimals.
+_FIGURES = {
+    "psnr": ("PSNR", 1),
+    "ssim": ("SSIM", 2),
+    "ms_ssim": ("MS-SSIM", 2),
+    "mse": ("MSE x 1000", 2),
+    "lpips": ("LPIPS", 3),
+    "frc_um": ("resolution by ring correlation with the truth (1/7), um", 3),
+    "gain": ("gain of resolution over widefield (image decorrelation)", 2),
+}
+
+
 def _of_structures(record: Mapping[str, Any]) -> Iterator[str]:
     rows = record["rows"]
-    for figure, title, decimals in (
-        ("psnr", "PSNR", 1),
-        ("ssim", "SSIM", 2),
-        ("ms_ssim", "MS-SSIM", 2),
-        ("gain", "gain of resolution over widefield (image decorrelation)", 2),
-    ):
-        lines = []
+    names = list(rows[0]["methods"])
+    for figure in (name for name in _FIGURES if name in rows[0]["methods"]["widefield"]):
+        title, decimals = _FIGURES[figure]
+        scale, lines = 1000 if figure == "mse" else 1, []
         for structure in dict.fromkeys(row["structure"] for row in rows):
             some = [row["methods"] for row in rows if row["structure"] == structure]
-            medians = [_median([methods[name][figure] for methods in some], decimals) for name in METHODS]
+            medians = [_median([scale * methods[name][figure] for methods in some], decimals) for name in names]
             lines.append([f"{structure}, {len(some)} images", *medians])
-        yield _table([f"{title}, median", *METHODS.values()], lines)
-
-
-#: Seconds of UBSIM and of its transforms.
-_TIMES: tuple[Callable[[Mapping[str, Any]], float], ...] = (lambda r: r["ubsim"]["seconds"], lambda r: r["floor_s"])
+        yield _table([f"{title}, median", *(METHODS[name] for name in names)], lines)
 
 
 def _of_iterations(record: Mapping[str, Any]) -> Iterator[str]:
-    lines = []
-    for row in record["rows"]:
-        for name, made in row["solvers"].items():
-            count = f"{made['iterations']}" if made["reached"] else f"more than {made['iterations']}"
-            ratio = (
-                f"{made['iterations_ratio']:.0f}" if made["reached"] else f"more than {made['iterations_ratio']:.0f}"
-            )
-            cells = [row["structure"], name, count, ratio, f"{made['seconds']:.2f}", f"{made['seconds_ratio']:.2f}"]
-            lines.append(cells)
-    first = record["rows"][0]
-    seconds, floor = (np.mean([value(r) for r in record["rows"]]) for value in _TIMES)
+    rows = record["rows"]
+    side, frames = rows[0]["side_px"], rows[0]["frames"]
     yield (
-        f"{first['side_px']} x {first['side_px']} pixels, {first['frames']} frames. UBSIM: "
-        f"{first['ubsim']['iterations']} iterations, {seconds:.2f} s; its transforms alone take {floor:.2f} s. The "
-        "convex solution (`per_frame`) stands beside."
+        f"{side} x {side} pixels, {frames} frames, one image of each structure. Every solver runs until its cost is "
+        "that of a network after its last block; the convex solution (`per_frame`) stands beside."
     )
-    yield _table(["structure", "solver", "iterations", "times those of UBSIM", "s", "times that of UBSIM"], lines)
+    for name in rows[0]["networks"]:
+        lines = []
+        for row in rows:
+            for solver, made in row["networks"][name]["solvers"].items():
+                more = "" if made["reached"] else "more than "
+                count, ratio = (f"{more}{made[key]:.0f}" for key in ("iterations", "iterations_ratio"))
+                times = [f"{more}{made[key]:.2f}" for key in ("seconds", "seconds_ratio")]
+                lines.append([row["structure"], solver, count, ratio, *times])
+        own = [row["networks"][name] for row in rows]
+        seconds, floor = (np.mean([r[key] for r in own]) for key in ("seconds", "floor_s"))
+        yield (
+            f"{METHODS[name]}: {own[0]['iterations']} iterations, {seconds:.2f} s; the transforms of its blocks alone "
+            f"take {floor:.2f} s."
+        )
+        yield _table(["structure", "solver", "iterations", "times its own", "s", "times its own"], lines)
 
 
 def _of_noise(record: Mapping[str, Any]) -> Iterator[str]:
     lines = []
     for row in record["rows"]:
-        cells = [row["structure"], f"{row['photons']:g}", f"{row['widefield']:.1f}", f"{row['ubsim']:.1f}"]
+        cells = [row["structure"], f"{row['photons']:g}", *(f"{psnr:.1f}" for psnr in row["levels"].values())]
         for curve in row["solvers"].values():
             psnr, cost = np.array(curve["psnr"]), np.array(curve["cost_over_noise"])
             reached = np.flatnonzero(cost <= 1)
             at_noise = f"{psnr[reached[0]]:.1f} ({reached[0]})" if len(reached) else "not reached"
             cells.append(f"{psnr.max():.1f} ({psnr.argmax()}) / {at_noise} / {psnr[-1]:.1f}")
         lines.append(cells)
-    names = record["rows"][0]["solvers"]
-    yield "Of every solver: PSNR at its best / at the noise / in the end, with the iteration."
-    yield _table(["structure", "photons", "widefield", "UBSIM", *names], lines)
+    first = record["rows"][0]
+    yield (
+        "One image of each structure. Of every solver: PSNR at its best / at the noise / in the end, with the "
+        "iteration."
+    )
+    yield _table(["structure", "photons", *(METHODS[name] for name in first["levels"]), *first["solvers"]], lines)
 
 
 def _of_frames(record: Mapping[str, Any]) -> Iterator[str]:
     rows, lines = record["rows"], []
-    names = list(rows[0]["psnr"])
+    names = [name for name in METHODS if any(name in row["psnr"] for row in rows)]
     for number in dict.fromkeys(row["frames"] for row in rows):
         some = [row["psnr"] for row in rows if row["frames"] == number]
-        lines.append([str(number), *(f"{np.mean([psnr[name] for psnr in some]):.1f}" for name in names)])
-    yield _table(["frames", *(f"{METHODS[name]}, mean" for name in names)], lines)
+        means = [f"{np.mean([psnr[name] for psnr in some]):.1f}" if name in some[0] else "" for name in names]
+        lines.append([str(number), *means])
+    yield f"Mean of {len(rows) // len(lines)} images, two of each structure."
+    yield _table(["frames", *(METHODS[name] for name in names)], lines)
+
+
+def _of_pace(record: Mapping[str, Any]) -> Iterator[str]:
+    rows = record["rows"]
+    side = rows[0]["side_px"]
+    yield (
+        f"{side} x {side} pixels, {record['frames']} frames, to the noise; mean of {len(rows)} images, one of each "
+        "structure."
+    )
+    lines = []
+    for name in rows[0]["methods"]:
+        iterations, seconds, psnr = (
+            np.mean([row["methods"][name][key] for row in rows]) for key in ("iterations", "seconds", "psnr")
+        )
+        lines.append([METHODS[name], f"{iterations:.0f}", f"{seconds:.2f}", f"{1 / seconds:.2f}", f"{psnr:.1f}"])
+    yield _table(["method", "iterations", "s", "images per second", "PSNR"], lines)
 
 
 def _of_domains(record: Mapping[str, Any]) -> Iterator[str]:
-    names, lines = record["domains"], []
+    names, trainings, lines = record["domains"], record["trainings"], []
     for key, by in record["psnr"].items():
         trained, network = key.split("/")
         lines.append([NETWORKS[network], trained, *(f"{by[name]:.1f}" for name in names)])
     wide = [np.mean([r["widefield"] for r in record["rows"] if r["tested"] == name]) for name in names]
     lines.append(["widefield", "", *(f"{value:.1f}" for value in wide)])
+    each = len(record["rows"]) // len(names)
+    yield (
+        f"Mean PSNR of {each} images of each structure. UBSIM stops at the noise; the others are shown the truth in "
+        "training."
+    )
     yield _table(["network", "trained on", *(f"tested on {name}" for name in names)], lines)
-    lost = ", ".join(f"{NETWORKS[network]} {drop:.1f} dB" for network, drop in record["drop_db"].items())
-    yield f"Lost on structures that the network was not trained on, mean: {lost}."
+    lines = []
+    for network, means in record["means"].items():
+        cards = [card for key, card in trainings.items() if key.endswith(f"/{network}")]
+        first, seconds = cards[0], np.mean([card["seconds"] for card in cards])
+        lines.append(
+            [
+                NETWORKS[network],
+                *(f"{means[key]:.2f}" for key in ("own", "others", "drop_db")),
+                f"{first['parameters']:,}",
+                f"{first['stacks']:,} of {first['frames']} frames, {first['side_px']} px",
+                f"{seconds:.0f}",
+            ]
+        )
+    head = ["network", "on its own structure", "on the others", "lost, dB", "parameters", "trained on stacks", "in s"]
+    yield _table(head, lines)
 
 
 _TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
@@ -148,5 +198,6 @@ _TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "iterations": _of_iterations,
     "noise": _of_noise,
     "frames": _of_frames,
+    "pace": _of_pace,
     "domains": _of_domains,
 }

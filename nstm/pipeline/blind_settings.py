@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -75,7 +76,7 @@ def _several(domains: list[str]) -> list[str]:
     return domains
 
 
-BlindStudy = Literal["structures", "iterations", "noise", "frames", "domains"]
+BlindStudy = Literal["structures", "iterations", "noise", "frames", "pace", "domains"]
 Network = Literal["ubsim", "unet", "edsr", "rcan"]
 
 
@@ -86,9 +87,10 @@ class BlindStudies(Section):
         list[BlindStudy],
         Field(
             description="structures: quality of every method by structure; iterations: to the cost of UBSIM; noise: "
-            "quality by iteration; frames: by number of frames; domains: networks on structures they never saw"
+            "quality by iteration; frames: by number of frames; pace: images per second of a large field; domains: "
+            "networks on structures they never saw"
         ),
-    ] = Field(default=["structures", "iterations", "noise", "frames", "domains"])
+    ] = Field(default=["structures", "iterations", "noise", "frames", "pace", "domains"])
     frames: Annotated[int, Field(ge=3, le=200, description="frames of a stack")] = 20
     photons: Annotated[float, Field(gt=0, description="largest noise-free value of a frame")] = 500.0
     side_px: Annotated[int, Field(ge=64, multiple_of=4, description="side of the images")] = 128
@@ -96,6 +98,7 @@ class BlindStudies(Section):
     iterations: Annotated[int, Field(ge=1, description="after which a solver gives up")] = 60
     race_side_px: Annotated[int, Field(ge=32, multiple_of=4, description="side of the images of `iterations`")] = 256
     race_iterations: Annotated[int, Field(ge=1, description="after which a solver of `iterations` gives up")] = 600
+    pace_side_px: Annotated[int, Field(ge=32, multiple_of=4, description="side of the image of `pace`")] = 512
     numbers: Annotated[list[int], Field(min_length=1, description="of frames, for the study `frames`")] = Field(
         default=[5, 10, 20, 40]
     )
@@ -103,7 +106,15 @@ class BlindStudies(Section):
         str | None,
         Field(
             min_length=1,
-            description="network of UBSIM, absolute or relative to this config file; empty: that of the package",
+            description="network of UBSIM, absolute or relative to this config file; empty: those of the package that "
+            "take the number of frames",
+        ),
+    ] = None
+    lpips_weights: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="weights of LPIPS (safetensors), absolute or relative to this config file; empty: no LPIPS",
         ),
     ] = None
     domains: Annotated[
@@ -118,8 +129,17 @@ class BlindStudies(Section):
         default=["ubsim", "unet", "edsr", "rcan"]
     )
     epochs: Annotated[
-        int, Field(ge=1, description="of each of their trainings; the rest is as in `blind.training`")
-    ] = 60
+        int,
+        Field(
+            ge=1,
+            description="of each of their trainings, all of them on stacks of `frames`; the rest is as in "
+            "`blind.training`",
+        ),
+    ] = 20
+    training_side_px: Annotated[int, Field(ge=16, multiple_of=4, description="side of their crops")] = 64
+    taught_rate: Annotated[
+        float, Field(gt=0, description="of Adam at the start, for networks that are shown what to find")
+    ] = 2e-3
 
 
 class Blind(Section):
@@ -138,19 +158,46 @@ class Blind(Section):
 
     def domain_params(self, domain: str, network: str) -> dict[str, Any]:
         """Plain settings that a network of the study ``domains`` depends on."""
-        training = self.training.model_copy(update={"epochs": self.studies.epochs})
+        chosen = self.studies
+        changed: dict[str, float] = {
+            "epochs": chosen.epochs,
+            "frames": chosen.frames,
+            "side_px": chosen.training_side_px,
+        }
+        if network != "ubsim":
+            changed["rate"] = chosen.taught_rate
+        training = self.training.model_copy(update=changed)
+        return {"training": training.model_dump(mode="json"), "domain": domain, "network": network}
+
+    def study_params(self, study: BlindStudy) -> dict[str, Any]:
+        """Plain settings that a study depends on; :meth:`model_validate` takes them."""
+        training, own = _SEEN_BY[study]
         return {
-            "training": training.model_dump(mode="json"),
-            "frames": self.studies.frames,
-            "domain": domain,
-            "network": network,
+            "training": self.training.model_dump(mode="json", include={*_OPTICS, *training}),
+            "studies": self.studies.model_dump(mode="json", include={"frames", "photons", *own}),
         }
 
 
+#: Settings of the training that say how images are taken.
+_OPTICS = ("wavelength_um", "na", "image_pixel_um")
+#: Other settings of the training, and those of the studies, by the study that depends on them.
+_SEEN_BY: Mapping[BlindStudy, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "structures": ((), ("side_px", "images", "iterations", "lpips_weights")),
+    "iterations": ((), ("race_side_px", "race_iterations")),
+    "noise": ((), ("side_px", "iterations")),
+    "frames": ((), ("side_px", "iterations", "numbers")),
+    "pace": ((), ("pace_side_px", "iterations")),
+    "domains": (("mode", "width", "blocks"), ("side_px", "domains", "networks")),
+}
+
+
 def networks_of(study: str, settings: BlindStudies, images: Path | None) -> list[str]:
-    """Names of the networks that a study needs: ``ubsim``, or ``DOMAIN/NETWORK`` for each that is trained for it."""
+    """Names of the networks that a study needs, ``DOMAIN/NETWORK`` of those that are trained for it.
+
+    ``ubsim`` is that of the settings; without one, ``ubsim`` and ``ubsim_stacked`` are those of the package.
+    """
     if study != "domains":
-        return ["ubsim"]
+        return ["ubsim"] if settings.weights else ["ubsim", "ubsim_stacked"]
     return [f"{domain}/{network}" for domain in domains_of(settings, images) for network in settings.networks]
 
 

@@ -49,14 +49,14 @@ NUMERICS: dict[str, int] = {
     "movie": 5,
     "figures": 2,
     "report": 3,
-    "blind": 1,
+    "blind": 2,
 }
 
 #: Time-lapse stores that the reconstruct jobs are assembled into.
 FITTED = ("nstm", "motion", "static")
 
-#: The network of the package; its module would load the engine with it.
-_SHIPPED = Path(__file__).parents[1] / "blindsim" / "ubsim.safetensors"
+#: Folder of the networks of the package; their module would load the engine with them.
+_SHIPPED = Path(__file__).parents[1] / "blindsim"
 _READS_FILE = ("inspect", "convert")
 _SEES_TRUTH = ("evaluate", "movie", "figures")
 _HAS_SYSTEM = (
@@ -250,10 +250,15 @@ class Experiment:
         images = self.config.blind.images
         return None if images is None else Path(resolve(self.base_dir, images))
 
-    def blind_weights(self) -> Path:
-        """The network of UBSIM that is studied."""
+    def blind_weights(self, network: str) -> Path:
+        """The network of UBSIM that is studied: that of the settings, or one of the package by its name."""
         weights = self.config.blind.studies.weights
-        return _SHIPPED if weights is None else Path(resolve(self.base_dir, weights))
+        return _SHIPPED / f"{network}.safetensors" if weights is None else Path(resolve(self.base_dir, weights))
+
+    def lpips_weights(self) -> Path | None:
+        """Weights of LPIPS for the studies of blind SIM."""
+        weights = self.config.blind.studies.lpips_weights
+        return None if weights is None else Path(resolve(self.base_dir, weights))
 
     def jobs(self, sample: str, acquisitions: int) -> list[tuple[int, int]]:
         """First and last acquisition of every reconstruct job."""

@@ -184,7 +184,7 @@ class Speckle(ImagingSystem):
     def _network(self) -> Unrolled:
         from nstm.blindsim.weights import SHIPPED, load_weights
 
-        return load_weights(self.settings.solver.weights or SHIPPED)[0]
+        return load_weights(self.settings.solver.weights or SHIPPED[self.settings.solver.network])[0]
 
     def blind(self, method: str, frames: np.ndarray, pixel_um: float) -> BlindResult:
         """Blind SIM of the frames ``(L, 1, y, x)`` of one window, counts with the offset removed.

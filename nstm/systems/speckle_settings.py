@@ -11,6 +11,10 @@ from nstm.settings import FrameSettings, Optics, Section, SystemSettings
 Solver = Literal["per_frame", "conjugate_gradient", "nesterov", "gradient_descent", "ubsim"]
 
 
+#: Frames that the stacked network of the package was trained for.
+STACKED_FRAMES = 20
+
+
 class SpeckleOptics(Optics):
     """Objective and light; the aperture of the light is that of what projects the patterns."""
 
@@ -70,8 +74,15 @@ class BlindSolver(Section):
     ] = ["per_frame"]  # noqa: RUF012
     weights: Annotated[
         str | None,
-        Field(min_length=1, description="network of ubsim, NAME.safetensors; empty: that of the package"),
+        Field(min_length=1, description="network of ubsim, NAME.safetensors; empty: one of the package"),
     ] = None
+    network: Annotated[
+        Literal["per_frame", "stacked"],
+        Field(
+            description="which network of the package ubsim uses: per_frame takes any number of frames, stacked is "
+            f"quicker and takes windows of {STACKED_FRAMES}"
+        ),
+    ] = "per_frame"
     check_every: Annotated[
         int,
         Field(
@@ -129,4 +140,11 @@ class SpeckleSettings(SystemSettings):
         names = self.solver.methods
         if len(set(names)) < len(names):
             raise ValueError(f"solver.methods = {names}: each solver at most once")
+        frames = self.window.frames or self.illumination.patterns
+        stacked = "ubsim" in names and self.solver.weights is None and self.solver.network == "stacked"
+        if stacked and frames != STACKED_FRAMES:
+            raise ValueError(
+                f"solver.network = stacked was trained for windows of {STACKED_FRAMES} frames, these have {frames} "
+                "(window.frames, or illumination.patterns): use per_frame, or solver.weights of a network of your own"
+            )
         return self

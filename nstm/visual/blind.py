@@ -16,6 +16,7 @@ from nstm.visual.figures import LARGE, SMALL, new_figure, outline, plain, show
 _TONES = {
     "widefield": TONES[4],
     "ubsim": TONES[0],
+    "ubsim_stacked": "#56b4e9",
     "conjugate_gradient": TONES[1],
     "conjugate_gradient_best": TONES[3],
     "per_frame": TONES[2],
@@ -23,7 +24,7 @@ _TONES = {
     "gradient_descent": "black",
 }
 #: Networks by what they are called.
-NETWORKS = {"ubsim": "UBSIM", "unet": "U-Net", "edsr": "EDSR", "rcan": "RCAN"}
+NETWORKS = {"ubsim": "UBSIM", "ubsim_stacked": "UBSIM, stacked", "unet": "U-Net", "edsr": "EDSR", "rcan": "RCAN"}
 _PICTURE = 1.7
 Pictures = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -36,16 +37,19 @@ def structures_figure(figures: Mapping[str, Any], pictures: Pictures, pixel_um: 
     width, height = 0.3 + columns * _PICTURE, 0.3 + len(structures) * _PICTURE + chart + 0.9
     figure = new_figure(width, height)
     _montage(figure, pictures, pixel_um, height)
-    titles = (("psnr", "equalised PSNR (dB)"), ("ms_ssim", "MS-SSIM"), ("gain", "gain of resolution"))
+    titles = (
+        *(("psnr", "equalised PSNR (dB)"), ("ssim", "SSIM"), ("ms_ssim", "MS-SSIM")),
+        ("gain", "gain of resolution"),
+    )
     for number, (key, title) in enumerate(titles):
         share = 1 / len(titles)
         place = (number * share + 0.55 / width, 0.85 / height, share - 0.65 / width, (chart - 0.3) / height)
         axes = figure.add_axes(place)
         for k, name in enumerate(names):
             values = [[r["methods"][name][key] for r in rows if r["structure"] == s] for s in structures]
-            at = np.arange(len(structures)) + (k - (len(names) - 1) / 2) * 0.16
+            at = np.arange(len(structures)) + (k - (len(names) - 1) / 2) * 0.14
             tone = {"color": _TONES[name]}
-            axes.boxplot(values, positions=at, widths=0.13, manage_ticks=False, boxprops=tone, whiskerprops=tone,
+            axes.boxplot(values, positions=at, widths=0.11, manage_ticks=False, boxprops=tone, whiskerprops=tone,
                          capprops=tone, medianprops=tone, flierprops={"ms": 2, "mec": _TONES[name]})  # fmt: skip
             if number == 0:
                 axes.plot([], [], color=_TONES[name], label=_name(name))
@@ -56,7 +60,7 @@ def structures_figure(figures: Mapping[str, Any], pictures: Pictures, pixel_um: 
 
 
 def iterations_figure(figures: Mapping[str, Any]) -> Figure:
-    """Cost by iteration of every solver, and where UBSIM is after its blocks."""
+    """Cost by iteration of every solver, and of the networks of UBSIM by block."""
     rows = figures["rows"]
     figure, panels = _panels(len(rows))
     for axes, row in zip(panels, rows, strict=True):
@@ -64,9 +68,10 @@ def iterations_figure(figures: Mapping[str, Any]) -> Figure:
         for name, made in row["solvers"].items():
             axes.loglog(1 + np.arange(len(made["costs"])), np.array(made["costs"]) / noise, color=_TONES[name], lw=1.2,
                         label=_name(name))  # fmt: skip
-        costs = np.array(row["ubsim"]["costs"]) / noise
-        axes.loglog(1 + np.arange(len(costs)), costs, "o-", color=_TONES["ubsim"], ms=4, lw=1.6, label="UBSIM")
-        axes.axhline(costs[-1], color=_TONES["ubsim"], lw=0.8, ls=":")
+        for name, network in row["networks"].items():
+            costs = np.array(network["costs"]) / noise
+            axes.loglog(1 + np.arange(len(costs)), costs, "o-", color=_TONES[name], ms=4, lw=1.6, label=_name(name))
+            axes.axhline(costs[-1], color=_TONES[name], lw=0.8, ls=":")
         axes.axhline(1, color="#999999", lw=0.8, ls="--", label="the noise")
         axes.set_title(row["structure"], fontsize=LARGE, loc="left")
         _plain_axes(axes, "1 + iterations", "cost / energy of the noise" if axes is panels[0] else "")
@@ -86,8 +91,8 @@ def noise_figure(figures: Mapping[str, Any]) -> Figure:
             reached = np.flatnonzero(np.array(curve["cost_over_noise"]) <= 1)
             if len(reached):
                 axes.plot(reached[0], psnr[reached[0]], "o", color=_TONES[name], ms=5)
-        for name in ("widefield", "ubsim"):
-            axes.axhline(row[name], color=_TONES[name], lw=1, ls="--", label=_name(name))
+        for name, psnr in row["levels"].items():
+            axes.axhline(psnr, color=_TONES[name], lw=1, ls="--", label=_name(name))
         axes.set_title(f"{row['structure']}, {row['photons']:g} photons", fontsize=LARGE, loc="left")
         _plain_axes(axes, "iterations (dot: at the noise)", "equalised PSNR (dB)" if axes is panels[0] else "")
     _legend(figure, panels[0])
@@ -102,14 +107,32 @@ def frames_figure(figures: Mapping[str, Any]) -> Figure:
     for axes, structure in zip(panels, structures, strict=True):
         some = [row for row in rows if row["structure"] == structure]
         numbers = list(dict.fromkeys(row["frames"] for row in some))
-        for name in some[0]["psnr"]:
-            means = [np.mean([row["psnr"][name] for row in some if row["frames"] == n]) for n in numbers]
+        for name in (name for name in _TONES if any(name in row["psnr"] for row in some)):
+            psnr = [[r["psnr"][name] for r in some if r["frames"] == n and name in r["psnr"]] for n in numbers]
+            means = [np.mean(values) if values else np.nan for values in psnr]
             axes.plot(numbers, means, "o-", color=_TONES[name], ms=4, lw=1.2, label=_name(name))
         axes.set_xscale("log", base=2)
         axes.set_xticks(numbers, [str(n) for n in numbers])
         axes.set_title(structure, fontsize=LARGE, loc="left")
         _plain_axes(axes, "frames", "equalised PSNR (dB)" if axes is panels[0] else "")
     _legend(figure, panels[0])
+    return figure
+
+
+def pace_figure(figures: Mapping[str, Any]) -> Figure:
+    """Images per second of every method, one bar per image."""
+    rows = figures["rows"]
+    figure, (axes,) = _panels(1)
+    figure.set_size_inches(6, 2.8)
+    names = list(rows[0]["methods"])
+    for k, row in enumerate(rows):
+        at = np.arange(len(names)) + (k - (len(rows) - 1) / 2) * 0.8 / len(rows)
+        pace = [1 / row["methods"][name]["seconds"] for name in names]
+        axes.barh(at, pace, 0.7 / len(rows), color=[_TONES[name] for name in names])
+    axes.set_yticks(np.arange(len(names)), [_name(name) for name in names])
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    _plain_axes(axes, "images per second, one bar for each structure", "")
     return figure
 
 

@@ -6,10 +6,12 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from safetensors.numpy import save_file
 
 from nstm.acquisition import DataError
 from nstm.blindsim.weights import SHIPPED
 from nstm.io.jsonfile import read_json, write_json
+from nstm.metrics.lpips import _shapes
 from nstm.pipeline.blind_page import TITLES, run_page
 from nstm.pipeline.blind_settings import Blind, domains_of
 from nstm.pipeline.blind_studies import run_blind_study, run_domain_training
@@ -18,7 +20,8 @@ TINY = {
     "training": {"frames": 4, "width": 2, "blocks": 2, "side_px": 16, "stacks": 2, "validation_stacks": 2, "batch": 2},
     "studies": {
         **{"frames": 5, "side_px": 64, "images": 1, "iterations": 4, "race_side_px": 64, "race_iterations": 40},
-        **{"numbers": [4, 8], "domains": ["dots", "digits"], "networks": ["ubsim", "edsr"], "epochs": 1},
+        **{"numbers": [4, 20], "pace_side_px": 64, "training_side_px": 16, "epochs": 2},
+        **{"domains": ["dots", "digits"], "networks": ["ubsim", "edsr"]},
     },
 }
 
@@ -37,10 +40,12 @@ def records(tmp_path_factory) -> Path:
         domain, network = key.split("/")
         trained[key] = folder / f"{domain}-{network}.safetensors"
         run_domain_training(settings.domain_params(domain, network), images, trained[key])
+    package = {"ubsim": SHIPPED["per_frame"], "ubsim_stacked": SHIPPED["stacked"]}
     for study in TITLES:
-        weights, of = trained if study == "domains" else {"ubsim": SHIPPED}, folder / study
-        run_blind_study(study, settings.model_dump(), images, weights, of.with_suffix(".json"), of.with_suffix(".png"))
-        assert (folder / f"{study}.png").stat().st_size > 10_000
+        weights, of = trained if study == "domains" else package, folder / study
+        params = settings.study_params(study)
+        run_blind_study(study, params, images, weights, of.with_suffix(".json"), of.with_suffix(".png"))
+        assert (folder / f"{study}.png").stat().st_size > 5_000
     assert not list(folder.glob("*.state.npz"))
     return folder
 
@@ -53,40 +58,89 @@ def test_structures(records):
         assert methods["widefield"]["gain"] == 1
         assert methods["conjugate_gradient_best"]["psnr"] >= methods["conjugate_gradient"]["psnr"]
         assert row["best_iteration"] <= 4
+        assert "ubsim_stacked" not in methods, "it takes 20 frames, and these are 5"
+        for figures in methods.values():
+            assert 0 < figures["mse"] < 1
+            assert figures["frc_um"] > 0
+            assert "lpips" not in figures, "without its weights there is none"
 
 
 def test_iterations(records):
     for row in read_json(records / "iterations.json")["rows"]:
-        goal = row["ubsim"]["cost"]
-        assert goal == row["ubsim"]["costs"][-1]
-        for solver in row["solvers"].values():
-            assert solver["costs"][0] == pytest.approx(row["ubsim"]["costs"][0], rel=1e-5)
-            assert solver["reached"] == (solver["costs"][-1] <= goal)
-            assert all(cost > goal for cost in solver["costs"][:-1])
+        network = row["networks"]["ubsim"]
+        goal = network["costs"][-1]
+        assert 0 < network["floor_s"] < network["seconds"]
+        for name, made in network["solvers"].items():
+            costs = row["solvers"][name]["costs"]
+            assert costs[0] == pytest.approx(network["costs"][0], rel=1e-5)
+            assert made["reached"] == (costs[made["iterations"]] <= goal)
+            assert all(cost > goal for cost in costs[: made["iterations"]])
+            assert made["seconds_ratio"] == pytest.approx(made["seconds"] / network["seconds"])
 
 
-def test_noise_and_frames(records):
+def test_noise_frames_and_pace(records):
     rows = read_json(records / "noise.json")["rows"]
     assert {row["photons"] for row in rows} == {100, 1000}
     assert all(np.diff(row["solvers"]["conjugate_gradient"]["cost_over_noise"]).max() <= 0 for row in rows)
     rows = read_json(records / "frames.json")["rows"]
-    assert [row["frames"] for row in rows] == [4, 4, 8, 8]
+    assert [row["frames"] for row in rows] == [4, 4, 20, 20]
+    assert ["ubsim_stacked" in row["psnr"] for row in rows] == [False, False, True, True]
+    for row in read_json(records / "pace.json")["rows"]:
+        assert list(row["methods"]) == ["ubsim", "conjugate_gradient", "per_frame"]
+        assert all(made["seconds"] > 0 and made["iterations"] <= 6 for made in row["methods"].values())
+
+
+def test_another_number_of_frames_than_the_network_takes(records, tmp_path):
+    params = Blind.model_validate(TINY).study_params("pace")
+    outs = tmp_path / "pace.json", tmp_path / "pace.png"
+    with pytest.raises(DataError, match="takes 20 frames and not 5: change blind"):
+        run_blind_study("pace", params, records / "images", {"ubsim": SHIPPED["stacked"]}, *outs)
+
+
+def test_lpips_comes_with_its_weights_only(records, tmp_path):
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(0, 0.05, shape).astype(np.float32) for name, shape in _shapes().items()}
+    save_file({name: np.abs(w) if name.startswith("lin") else w for name, w in weights.items()}, tmp_path / "vgg")
+    params = Blind.model_validate(TINY).study_params("structures")
+    outs = tmp_path / "structures.json", tmp_path / "structures.png"
+    run_blind_study("structures", params, records / "images", {"ubsim": SHIPPED["per_frame"]}, *outs, tmp_path / "vgg")
+    for row in read_json(outs[0])["rows"]:
+        assert all(figures["lpips"] > 0 for figures in row["methods"].values())
+    run_page([outs[0]], tmp_path / "page.md")
+    assert "| LPIPS, median |" in (tmp_path / "page.md").read_text()
+
+
+def test_a_study_depends_on_its_own_keys_only():
+    def changed(**keys):
+        now = Blind.model_validate({"studies": keys})
+        return {study for study in TITLES if now.study_params(study) != Blind().study_params(study)}
+
+    assert changed(images=3) == {"structures"}
+    assert changed(race_iterations=7) == {"iterations"}
+    assert changed(numbers=[6]) == {"frames"}
+    assert changed(epochs=1) == set(), "its networks are inputs of the study of domains"
+    assert changed(photons=9) == set(TITLES)
+    longer = Blind.model_validate({"training": {"epochs": 7, "rate": 1}})
+    assert all(longer.study_params(study) == Blind().study_params(study) for study in TITLES)
 
 
 def test_domains(records):
     """What a network loses on others' structures is of the same table."""
     found = read_json(records / "domains.json")
     psnr = found["psnr"]
-    for network, drop in found["drop_db"].items():
+    for network, means in found["means"].items():
         own = (psnr[f"dots/{network}"]["dots"] + psnr[f"digits/{network}"]["digits"]) / 2
         other = (psnr[f"dots/{network}"]["digits"] + psnr[f"digits/{network}"]["dots"]) / 2
-        assert drop == pytest.approx(own - other)
+        assert means == pytest.approx({"own": own, "others": other, "drop_db": own - other})
+    for key, card in found["trainings"].items():
+        assert (card["frames"], card["side_px"], card["stacks"]) == (5, 16, 4), key
+        assert card["seconds"] > 0
 
 
 def test_page(records, tmp_path):
     run_page([records / f"{study}.json" for study in TITLES], tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text()
-    assert [page.count(f"## {title}\n") for title in TITLES.values()] == [1] * 5
+    assert [page.count(f"## {title}\n") for title in TITLES.values()] == [1] * len(TITLES)
     write_json(tmp_path / "other.json", {"study": "motion"})
     with pytest.raises(DataError, match="no study of blind SIM"):
         run_page([tmp_path / "other.json"], tmp_path / "page.md")

@@ -1,8 +1,10 @@
 """The small experiment, run once through Snakemake with the real stages; every rule's test looks at its part."""
 
+import json
 import shutil
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
@@ -73,3 +75,32 @@ def ran(experiment: Workdir):
         assert (folder / "benchmarks" / f"{name}.tsv").read_text().startswith("s\t")
 
     return check
+
+
+#: Learned blind SIM in miniature.
+BLIND = {
+    "images": "../images",
+    "training": {
+        **{"frames": 4, "width": 2, "blocks": 2, "side_px": 16, "stacks": 4, "validation_stacks": 2, "batch": 2},
+        "epochs": 2,
+    },
+    "studies": {
+        **{"studies": ["domains"], "frames": 4, "side_px": 64, "images": 1, "iterations": 3, "pace_side_px": 32},
+        **{"race_side_px": 32, "race_iterations": 4, "numbers": [4, 5]},
+        **{"epochs": 1, "training_side_px": 16, "networks": ["unet"], "domains": ["digits", "dots"]},
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def blind(tmp_path_factory) -> Workdir:
+    """An experiment with images of two structures for learned blind SIM."""
+    small = {"sample": "small", "path": "../simulated/er_small.ome.tif", "system": "sim"}
+    config = SMALL_CONFIG + f"blind: {json.dumps(BLIND)}\n"
+    workdir = Workdir(tmp_path_factory.mktemp("blind"), config, [small])
+    for structure in ("dots", "lines"):
+        (workdir.folder / "images" / structure).mkdir(parents=True)
+        for number in range(3):
+            noise = np.random.default_rng(number).random((64, 64))
+            iio.imwrite(workdir.folder / "images" / structure / f"{number}.png", (255 * noise**4).astype(np.uint8))
+    return workdir

@@ -137,6 +137,19 @@ def test_window_longer_than_an_acquisition_is_refused():
         )
 
 
+def test_the_stacked_network_takes_windows_of_its_own_number_of_frames():
+    from nstm.blindsim import SHIPPED, load_weights
+    from nstm.systems.speckle_settings import STACKED_FRAMES
+
+    solver = {"methods": ["ubsim"], "network": "stacked"}
+    base = {"optics": {"na": 1.0, "emission_wavelength_um": 0.52}, "solver": solver}
+    assert SpeckleSettings.model_validate(base).illumination.patterns == STACKED_FRAMES
+    assert load_weights(SHIPPED["stacked"])[0].frames == STACKED_FRAMES
+    with pytest.raises(ValueError, match="windows of 20 frames, these have 10"):
+        SpeckleSettings.model_validate({**base, "window": {"frames": 10}})
+    SpeckleSettings.model_validate({**base, "window": {"frames": 10}, "solver": {**solver, "weights": "own"}})
+
+
 def test_unknown_light_lets_a_still_sample_be_fitted(system, recording):
     """The light is found along with the sample: the residual falls far below that of uniform light."""
     from nstm.settings import Reconstruction, override

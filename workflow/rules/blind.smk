@@ -42,6 +42,7 @@ rule train_blind:
 
 
 BLIND_STUDY = "blind/studies/{study}.json"
+LPIPS_WEIGHTS = [str(path) for path in [EXPERIMENT.lpips_weights()] if path]
 
 
 rule blind_training:
@@ -80,12 +81,15 @@ rule blind_study:
         BLIND_FILES,
         weights=lambda wildcards: [
             (
-                str(EXPERIMENT.blind_weights())
-                if name == "ubsim"
-                else f"blind/studies/weights/{name}.safetensors"
+                f"blind/studies/weights/{name}.safetensors"
+                if "/" in name
+                else str(EXPERIMENT.blind_weights(name))
             )
             for name in networks_of(wildcards.study, BLIND.studies, BLIND_IMAGES)
         ],
+        lpips=lambda wildcards: (
+            LPIPS_WEIGHTS if wildcards.study == "structures" else []
+        ),
     output:
         record=BLIND_STUDY,
         figure="blind/studies/pictures/studies_blind_{study}.png",
@@ -107,9 +111,7 @@ rule blind_study:
         networks=lambda wildcards: networks_of(
             wildcards.study, BLIND.studies, BLIND_IMAGES
         ),
-        settings=BLIND.model_dump(
-            mode="json", exclude={"images": True, "studies": {"weights"}}
-        ),
+        settings=lambda wildcards: BLIND.study_params(wildcards.study),
     message:
         "Study of blind SIM: {wildcards.study}"
     script:
