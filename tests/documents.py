@@ -30,6 +30,16 @@ ELSEWHERE = {
     (
         "nstm train-blind ubsim.safetensors --images FOLDER --set epochs=120,patience=8,image_pixel_um=0.0217"
     ): "as pipeline/test_train_blind does, smaller",
+    (
+        "nstm train-blind ubsim_stacked.safetensors --images FOLDER --set mode=stacked,frames=20,width=64,epochs=120,"
+        "rate=0.0005,patience=15,image_pixel_um=0.0217"
+    ): "as pipeline/test_train_blind does, smaller",
+    "snakemake --cores 2 --configfile config/examples/speckle/studies.yaml --directory blind_studies studies_blind": (
+        "as rules/test_studies_blind does, smaller"
+    ),
+    "snakemake --cores 2 --configfile config/examples/speckle/studies.yaml --directory blind_studies train_blind": (
+        "as rules/test_train_blind does, smaller"
+    ),
     "nstm view results/er_moving": "needs a screen; its layers are tested by pipeline/test_layers",
 }
 #: Commands whose code tells of the samples: 1 where one failed.

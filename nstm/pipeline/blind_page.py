@@ -177,20 +177,20 @@ def _of_domains(record: Mapping[str, Any]) -> Iterator[str]:
     )
     yield _table(["network", "trained on", *(f"tested on {name}" for name in names)], lines)
     lines = []
-    for network, means in record["means"].items():
+    for network, own in record["means"].items():
         cards = [card for key, card in trainings.items() if key.endswith(f"/{network}")]
-        first, seconds = cards[0], np.mean([card["seconds"] for card in cards])
+        first, seconds = cards[0], np.median([card["seconds"] for card in cards])
         lines.append(
             [
                 NETWORKS[network],
-                *(f"{means[key]:.2f}" for key in ("own", "others", "drop_db")),
+                *(f"{own[key]:.2f}" for key in ("own", "others", "drop_db")),
                 f"{first['parameters']:,}",
                 f"{first['stacks']:,} of {first['frames']} frames, {first['side_px']} px",
                 f"{seconds:.0f}",
             ]
         )
-    head = ["network", "on its own structure", "on the others", "lost, dB", "parameters", "trained on stacks", "in s"]
-    yield _table(head, lines)
+    means = ["on its own structure", "on the others", "lost, dB"]
+    yield _table(["network", *means, "parameters", "trained on stacks", "in s, median"], lines)
 
 
 _TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {

@@ -208,12 +208,12 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _name(method: str) -> str:
-    return NETWORKS.get(method) or method.replace("_", " ")
+    return "convex" if method == "per_frame" else NETWORKS.get(method) or method.replace("_", " ")
 
 
 def _plain_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x, fontsize=SMALL)
     axes.set_ylabel(y, fontsize=SMALL)
-    axes.tick_params(labelsize=SMALL - 1)
+    axes.tick_params(labelsize=SMALL - 1, which="both")
     axes.grid(axis="y", color="#dddddd", lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)

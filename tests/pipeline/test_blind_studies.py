@@ -5,16 +5,19 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
 from nstm.acquisition import DataError
-from nstm.blindsim.weights import SHIPPED
+from nstm.blindsim.weights import SHIPPED, load_weights
 from nstm.io.jsonfile import read_json, write_json
 from nstm.metrics.lpips import _shapes
 from nstm.pipeline.blind_page import TITLES, run_page
 from nstm.pipeline.blind_settings import Blind, domains_of
 from nstm.pipeline.blind_studies import run_blind_study, run_domain_training
+from nstm.pipeline.experiment import Experiment
+from tests.experiments import ROOT
 
 TINY = {
     "training": {"frames": 4, "width": 2, "blocks": 2, "side_px": 16, "stacks": 2, "validation_stacks": 2, "batch": 2},
@@ -144,6 +147,12 @@ def test_page(records, tmp_path):
     write_json(tmp_path / "other.json", {"study": "motion"})
     with pytest.raises(DataError, match="no study of blind SIM"):
         run_page([tmp_path / "other.json"], tmp_path / "page.md")
+
+
+def test_the_example_trains_the_stacked_network_of_the_package():
+    folder = ROOT / "config" / "examples" / "speckle"
+    config = Experiment.load(yaml.safe_load((folder / "studies.yaml").read_text()), folder).config
+    assert config.blind.training.model_dump() == load_weights(SHIPPED["stacked"])[1]["settings"]
 
 
 def test_domains_of_images(records, tmp_path):
