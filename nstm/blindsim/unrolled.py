@@ -91,7 +91,8 @@ class Unrolled(eqx.Module):
         if self.frames is not None and frames != self.frames:
             raise DataError(
                 f"this network was trained for {self.frames} stacked frames and cannot take {frames}: use windows of "
-                f"{self.frames} frames, or a network of the mode per_frame, which takes any number"
+                f"{self.frames} frames of which none is dead, damaged or full, or a network of the mode per_frame, "
+                "which takes any number"
             )
         if any(n % MULTIPLE for n in shape):
             raise DataError(f"images of {shape} pixels: the network needs sides that are a multiple of {MULTIPLE}")
