@@ -170,6 +170,15 @@ class Multigrid(Section):
             description="time intervals of the finest motion grid; empty: one per frame, at most 8",
         ),
     ] = None
+    motion_sliding_levels: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=4,
+            description="motion grids twice, four times, ... as fine as the finest, for parts that slide past each "
+            "other: the prior that neighbouring places move alike has heavy tails then; see `sliding`",
+        ),
+    ] = 0
     scene_rate: _SceneRate = 0.1
     motion_rate: _MotionRate = 1e-3
     scene_nonnegativity: _SceneNonnegativity = 0.1
@@ -315,6 +324,13 @@ class Reconstruction(Section):
             "the noise, and the best is kept; with 2 and more DPC also tries early whether to fit the absorption later",
         ),
     ] = 3
+    sliding: Annotated[
+        bool,
+        Field(
+            description="where the residual of a single plane shows regions that a fit lost, it is done again from the "
+            "motion that was found, with finer grids for parts that slide past each other; kept where that halves them"
+        ),
+    ] = True
     illumination_rate: Annotated[
         float,
         Field(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nstm.quality.blur import SURE, motion_blur
-from nstm.quality.residual import in_noise_units, lost_regions
+from nstm.spacetime.residual import in_noise_units, inner, lost_regions
 
 if TYPE_CHECKING:
     from nstm.spacetime.result import Fit
@@ -54,21 +54,16 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
 
 def noise_units(fit: Fit | Tiles) -> list[float | None]:
     """Residual of each frame in units of its noise; None where the noise is not known."""
-    found = in_noise_units(_compared(fit.residual, fit), fit.pixel_um, fit.system.passband())
+    found = in_noise_units(inner(fit.residual, fit.settings.margin_px), fit.pixel_um, fit.system.passband())
     return [None] * len(fit.residual) if found is None else [float(v) for v in found]
-
-
-def _compared(images: np.ndarray, fit: Fit | Tiles) -> np.ndarray:
-    """What the fit compares of ``(m, z, y, x)``: all but the margin."""
-    margin = fit.settings.margin_px
-    return images[..., margin:-margin, margin:-margin] if margin else images
 
 
 def _regions(fit: Fit | Tiles, passband: float) -> list[dict[str, Any]]:
     """Regions of the field that are not explained; none where a pixel of a measurement sees the whole scene."""
     if not fit.located:
         return []
-    return [_within_field(r, fit) for r in lost_regions(_compared(fit.residual, fit), fit.pixel_um, passband)]
+    compared = inner(fit.residual, fit.settings.margin_px)
+    return [_within_field(r, fit) for r in lost_regions(compared, fit.pixel_um, passband)]
 
 
 def _within_field(region: dict[str, Any], fit: Fit | Tiles) -> dict[str, Any]:
@@ -151,7 +146,7 @@ def _step_within(region: dict[str, Any], steps: np.ndarray, order: np.ndarray, f
 
 def _blurred(fit: Fit | Tiles, passband: float, limit_px: float) -> list[dict[str, Any]]:
     """Frames that are surely blurred beyond the others, by more than the period at the cutoff."""
-    residual, predicted = _compared(fit.residual, fit), _compared(fit.predicted(), fit)
+    residual, predicted = (inner(images, fit.settings.margin_px) for images in (fit.residual, fit.predicted()))
     found = motion_blur(residual, predicted, fit.pixel_um, passband) or []
     return [
         {"frame": i, "length_px": b.length_px, "direction_deg": b.direction_deg, "significance": b.significance}

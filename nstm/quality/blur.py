@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nstm.quality.residual import within_passband
+from nstm.spacetime.residual import within_passband
 
 Array = NDArray[np.floating]
 

@@ -67,7 +67,7 @@ def verdict(record: Mapping[str, Any]) -> dict[str, Any]:
         passband), ``held_out_error`` (rms, noise units), ``held_out_ratio_to_static, motion_px_per_interval``,
         ``motion_px`` (displacements in camera pixels between frames and in an exposure, and the ``resolution``, half
         a period at the cutoff), ``regions`` that were lost, with outlines in um
-        (:func:`nstm.quality.residual.lost_regions`), ``blurred_frames`` and the spread over ``seeds``; None or empty
+        (:func:`nstm.spacetime.residual.lost_regions`), ``blurred_frames`` and the spread over ``seeds``; None or empty
         for what was not measured.
     """
     reasons = [dict(r) for r in record.get("reasons") or []]

@@ -123,6 +123,7 @@ def fit(
     stop: Callable[[], bool] | None = None,
     so_far: Progress | None = None,
     until: int | None = None,
+    begin_with: Parameters | None = None,
 ) -> tuple[State, Trace]:
     """Fit scene and motion to one acquisition.
 
@@ -142,6 +143,7 @@ def fit(
         stop: asked after every dispatch; where it says True the progress is written and the fit ends.
         so_far: the fit goes on from there, and leaves there how far it came.
         until: pauses after this step (rounded up to a whole dispatch); default: the last.
+        begin_with: coefficients before the first step; default: those of the renderer.
 
     Raises:
         Stopped: ``stop`` said so before the last step.
@@ -151,7 +153,7 @@ def fit(
     renderer = renderer if move else replace(renderer, rendering=Still())
     objective = make_objective(renderer, data, settings, weights, noise_variance)
     unseen = np.mean(np.square(data), axis=(1, 2, 3))  # what a frame counts before it had its first turn
-    parameters = renderer.initial(settings.seed)
+    parameters = begin_with or renderer.initial(settings.seed)
     if not move:
         parameters["motion"] = renderer.motion.at_rest()
     done, first = so_far or Progress(), (parameters, _ADAM.init(parameters))

@@ -17,10 +17,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nstm.settings import Multigrid
-from nstm.spacetime.representation import Motion, Scene, mean_squared_gradient, windows
+from nstm.spacetime.representation import Motion, Scene, mean_squared_gradient, usual_squared_gradient, windows
 
 #: Time intervals of the finest motion grid where the settings do not say.
 _MOST_INTERVALS = 8
+#: Squared gradient of the displacement up to which neighbours of parts that slide count as alike.
+_ALIKE = 1e-3
 
 
 def interpolation(nodes: int, points: np.ndarray) -> np.ndarray:
@@ -138,7 +140,7 @@ class MotionGrids(Motion):
 
     All levels are summed on one grid of nodes, twice as fine as the finest level, which is then interpolated onto
     the pixels once. The last level is one cell with a time for every frame: samples shake as a whole. A single plane
-    moves along y and x, a volume along z, y and x.
+    moves along y and x, a volume along z, y and x. Levels for parts that slide past each other stand before the last.
     """
 
     levels: list[tuple[Float[Array, "points nodes"], ...]]  # of each level, along the axes of the displacement
@@ -147,12 +149,15 @@ class MotionGrids(Motion):
     unit_px: float = eqx.field(static=True)
     cells: int = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
+    slides: bool = eqx.field(static=True)
 
     def __init__(self, shape: tuple[int, int, int], frames: int, settings: Multigrid) -> None:
         space = shape if shape[0] > 1 else shape[1:]
         cells = geometric(settings.motion_coarsest_cells, settings.motion_finest_cells, settings.motion_levels)
         every = max(1, frames - 1)
         times = geometric(1, settings.motion_time_nodes or min(_MOST_INTERVALS, every), settings.motion_levels)
+        sliding = [settings.motion_finest_cells * 2 ** (i + 1) for i in range(settings.motion_sliding_levels)]
+        cells, times = cells + sliding, times + [times[-1]] * len(sliding)
         fine = [2 * n + 1 for n in sides(max(cells), space)]
         nodes = [np.linspace(0, 1, n) for n in fine]
         self.levels, shapes = [], []
@@ -165,7 +170,7 @@ class MotionGrids(Motion):
             jnp.asarray(interpolation(n, np.linspace(0, 1, full))) for n, full in zip(fine, space, strict=True)
         )
         self.unit_px = float(np.sqrt(shape[1] * shape[2]))
-        self.cells = settings.motion_finest_cells
+        self.cells, self.slides = cells[-1], bool(sliding)
         self.freedom = len(space) * times[-1] * math.prod(sides(cells[-1], space))
 
     def initial(self, seed: int) -> list[Array]:
@@ -193,6 +198,13 @@ class MotionGrids(Motion):
         return total * self.unit_px
 
     def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, ""]:
-        """Mean squared gradient of the displacement (pixels per pixel), a gauge where nothing tells the motion."""
+        """Mean squared gradient of the displacement (pixels per pixel), or the usual one where parts slide."""
         pitches = tuple(len(matrix) / max(1, matrix.shape[1] - 1) for matrix in self.matrices)
+        if self.slides:
+            return usual_squared_gradient(nodes, pitches, _ALIKE)
         return mean_squared_gradient(nodes, pitches)
+
+    def with_sliding(self, coefficients: list[Array]) -> list[Array]:
+        """Coefficients of the same motion found without the levels for parts that slide."""
+        added = len(self.shapes) - len(coefficients)
+        return [*coefficients[:-1], *self.at_rest()[len(coefficients) - 1 :][:added], coefficients[-1]]

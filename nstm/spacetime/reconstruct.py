@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nstm.acquisition import DataError
@@ -19,6 +20,7 @@ from nstm.settings import Reconstruction, override
 from nstm.spacetime.checkpoint import Progress
 from nstm.spacetime.fit import FitError, State, Trace, fit
 from nstm.spacetime.memory import available_bytes, peak_bytes
+from nstm.spacetime.multigrid import MotionGrids
 from nstm.spacetime.renderer import make_renderer, predict
 from nstm.spacetime.result import Fit, forward_model
 from nstm.spacetime.tiles import Tiles, Tiling, plan
@@ -32,6 +34,8 @@ FOUND = 1.0
 EXACT = 1e-3
 #: Stage of coarse to fine at which what joins late does so.
 _LATE = 0.5
+#: Levels that are added for parts that slide past each other, the pace of the motion then, and how often.
+_SLIDING_LEVELS, _SLIDING_PACE, _PASSES = 2, 2, 2
 
 
 #: A start, where it ended, and what happened on the way.
@@ -59,6 +63,12 @@ def rivals(settings: Reconstruction, joins_late: bool) -> list[Reconstruction]:
     held_back = override(settings, {"late_from": max(settings.late_from, _LATE)})
     differ = joins_late and settings.starts > 1 and settings.windows_open_at > 0 and held_back != settings
     return [settings, held_back] if differ else [settings]
+
+
+def sliding(settings: Reconstruction, kept: Reconstruction) -> Reconstruction:
+    """What a fit that went as ``kept`` does again where parts slide past each other: finer grids, faster motion."""
+    pace = {"motion_rate": _SLIDING_PACE * settings.multigrid.motion_rate}
+    return override(kept, {"multigrid": pace | {"motion_sliding_levels": _SLIDING_LEVELS}})
 
 
 def reconstruct(
@@ -205,23 +215,24 @@ class _Recording:
         return plan(field, len(self.measured), self.system.grid_ratio, settings, need, available)
 
 
-def _leader(rivals: Sequence[Reconstruction], run: Callable[..., _Ended]) -> tuple[Reconstruction, Progress]:
+def _leader(settings: Reconstruction, joins_late: bool, run: Callable[..., _Ended]) -> tuple[Reconstruction, Progress]:
     """The rival with the smallest residual where what joins late does so, and how far it came by then."""
-    paused = [Progress() for _ in rivals]
-    if len(rivals) == 1:
-        return rivals[0], paused[0]
-    late = rivals[-1]
+    several = rivals(settings, joins_late)
+    paused = [Progress() for _ in several]
+    if len(several) == 1:
+        return settings, paused[0]
+    late = several[-1]
     until = math.ceil(late.late_from * late.windows_open_at * late.steps)
 
     def early(rival: Reconstruction, so_far: Progress) -> float:
         try:
-            _, _, trace = run(rival, 0, so_far, until)
+            _, _, trace = run(rival, _name(0, rival, settings), so_far=so_far, until=until)
         except FitError:
             return math.inf
         return float(trace.loss[:until][-1])
 
-    ahead = int(np.argmin([early(*one) for one in zip(rivals, paused, strict=True)]))
-    return rivals[ahead], paused[ahead]
+    ahead = int(np.argmin([early(*one) for one in zip(several, paused, strict=True)]))
+    return several[ahead], paused[ahead]
 
 
 def _fit(
@@ -233,7 +244,7 @@ def _fit(
     checkpoint: Path | None,
     **options: Any,
 ) -> Fit:
-    """The best of the starts."""
+    """The best of the starts, and what comes of it where parts of the sample slide past each other."""
     system, measured, scale = recording.system, recording.measured, recording.scale
     model = recording.model(settings)
     noise = noise_variance(measured, recording.pixel_um, system.passband())
@@ -242,8 +253,7 @@ def _fit(
     varied = float(measured.var(axis=(1, 2, 3)).mean()) / scale**2
     enough = None if scaled_noise is None else FOUND * scaled_noise + EXACT * varied
 
-    def run(start: Reconstruction, number: int, so_far: Progress | None = None, until: int | None = None) -> _Ended:
-        late = "-late" if start.late_from > settings.late_from else ""
+    def run(start: Reconstruction, name: str, **more: Any) -> _Ended:
         state, trace = fit(
             make_renderer(model, start),
             measured / scale,
@@ -251,40 +261,68 @@ def _fit(
             move=move,
             noise_variance=scaled_noise,
             progress=progress,
-            checkpoint=None if checkpoint is None else checkpoint / f"start-{number}{late}.npz",
-            so_far=so_far,
-            until=until,
-            **options,
+            checkpoint=None if checkpoint is None else checkpoint / f"{name}.npz",
+            **{**options, **more},
         )
         return start, state, trace
 
-    several = move and enough is not None
-    kind, so_far = _leader(rivals(settings, model.joins_late) if several else [settings], run)
+    def result(ended: _Ended) -> Fit:
+        start, state, trace = ended
+        return Fit(
+            system=system,
+            settings=start,
+            calibration=recording.calibration,
+            frame_shape=recording.frame_shape,
+            pixel_um=recording.pixel_um,
+            times_s=recording.times_s,
+            parameters=jax.tree.map(np.asarray, state.parameters),
+            scale=scale,
+            residual=measured - scale * np.asarray(predict(make_renderer(model, start), state.parameters)),
+            noise_variance=noise,
+            trace=trace,
+        )
+
+    if not move or enough is None:
+        return result(run(settings, _name(0, settings, settings)))
+    kind, so_far = _leader(settings, model.joins_late, run)
     best: _Ended | None = None
-    for number, start in enumerate(starts(kind) if several else [settings]):
+    for number, start in enumerate(starts(kind)):
         try:
-            ended = run(start, number, None if number else so_far)
+            ended = run(start, _name(number, start, settings), so_far=None if number else so_far)
         except FitError:
             if best is None:
                 raise
             break  # those that follow are faster still
         if best is None or ended[2].loss[-1] < best[2].loss[-1]:
             best = ended
-        if enough is None or best[2].loss[-1] < enough:
+        if best[2].loss[-1] < enough:
             break
     assert best is not None
-    settings, state, trace = best
-    residual = measured - scale * np.asarray(predict(make_renderer(model, settings), state.parameters))
-    return Fit(
-        system=system,
-        settings=settings,
-        calibration=recording.calibration,
-        frame_shape=recording.frame_shape,
-        pixel_um=recording.pixel_um,
-        times_s=recording.times_s,
-        parameters=jax.tree.map(np.asarray, state.parameters),
-        scale=scale,
-        residual=residual,
-        noise_variance=noise,
-        trace=trace,
-    )
+    return _slid(result(best), settings, run, result)
+
+
+def _name(number: int, start: Reconstruction, settings: Reconstruction) -> str:
+    """Of a start, for its checkpoint."""
+    return f"start-{number}{'-late' if start.late_from > settings.late_from else ''}"
+
+
+def _slid(found: Fit, settings: Reconstruction, run: Callable[..., _Ended], result: Callable[[_Ended], Fit]) -> Fit:
+    """A fit that lost regions of a single plane, again with grids for parts that slide, while that halves them."""
+    if not settings.sliding or settings.parts.motion != "grids" or found.frame_shape[0] > 1 or not found.located:
+        return found
+    if not found.lost_share:
+        return found
+    again = sliding(settings, found.settings)
+    renderer = make_renderer(found.renderer.model, again)
+    assert isinstance(renderer.motion, MotionGrids)
+    for number in range(_PASSES):
+        begin = {**renderer.initial(again.seed), "illumination": found.parameters["illumination"]}
+        begin["motion"] = renderer.motion.with_sliding(found.parameters["motion"])
+        try:
+            slid = result(run(again, f"sliding-{number}", begin_with=jax.tree.map(jnp.asarray, begin)))
+        except FitError:
+            break
+        if slid.lost_share > found.lost_share / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
+            break
+        found = slid
+    return found

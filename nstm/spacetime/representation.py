@@ -93,6 +93,20 @@ def mean_squared_gradient(nodes: Float[Array, "... *nodes"], pitches: tuple[floa
     return total
 
 
+def usual_squared_gradient(
+    nodes: Float[Array, "... d *nodes"], pitches: tuple[float, ...], least: float
+) -> Float[Array, ""]:
+    """Geometric mean of the squared difference of neighbours, ``least`` added: a few that differ much hardly count."""
+    axes = range(-len(pitches), 0)
+    moved = len(pitches) + 1  # counted from the end, the axis of the displacement
+    logs = [
+        jnp.mean(jnp.log(jnp.sum((jnp.diff(nodes, axis=axis) / pitch) ** 2, axis=-moved) + least))
+        for axis, pitch in zip(axes, pitches, strict=True)
+        if nodes.shape[axis] > 1
+    ]
+    return jnp.exp(sum(logs) / len(logs)) if logs else jnp.zeros((), nodes.dtype)
+
+
 def relative_times(times: np.ndarray, frame_times: np.ndarray) -> np.ndarray:
     """Times as a share of the acquisition, 0 at its first and 1 at its last frame."""
     first, last = frame_times.min(), frame_times.max()

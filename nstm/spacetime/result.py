@@ -22,6 +22,7 @@ from nstm.spacetime.displacement import determined, material_displacement, traje
 from nstm.spacetime.fit import Trace
 from nstm.spacetime.renderer import Parameters, Renderer, make_renderer, predict
 from nstm.spacetime.representation import Coefficients, Motion, relative_times
+from nstm.spacetime.residual import inner, lost_share
 from nstm.systems.base import ImagingSystem, kinds, system_of_kind
 from nstm.systems.forward import ForwardModel
 
@@ -71,6 +72,11 @@ class Fit:
     def located(self) -> bool:
         """Whether a pixel of a measurement sees its own place of the scene, so that places of both can be compared."""
         return self.renderer.model.scene_noise() is None
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the field that the fit lost; see :func:`nstm.spacetime.residual.lost_share`."""
+        return lost_share(inner(self.residual, self.settings.margin_px), self.pixel_um, self.system.passband())
 
     @property
     def seen_s(self) -> np.ndarray:

@@ -11,8 +11,8 @@ from nstm.acquisition import make_acquisitions
 from nstm.io.jsonfile import write_json
 from nstm.io.store import write_raw
 from nstm.pipeline.reconstruct import run_reconstruct
-from nstm.pipeline.record import _compared, _within_field, spread_of
-from nstm.quality.residual import lost_regions
+from nstm.pipeline.record import _within_field, spread_of
+from nstm.spacetime.residual import inner, lost_regions
 from tests.spacetime.test_reconstruct import recorded
 
 
@@ -73,7 +73,7 @@ def test_places_are_those_of_the_field_where_a_margin_is_not_compared():
 
     def regions(margin):
         fit = SimpleNamespace(settings=SimpleNamespace(margin_px=margin), pixel_um=0.065)
-        return [_within_field(r, fit) for r in lost_regions(_compared(residual, fit), 0.065, 5.4)]
+        return [_within_field(r, fit) for r in lost_regions(inner(residual, margin), 0.065, 5.4)]
 
     (region,) = regions(12)
     np.testing.assert_allclose(region["centre_um"], [32.5 * 0.065, 42.5 * 0.065], atol=0.13)

@@ -8,9 +8,9 @@ import nstm
 from nstm.pipeline.record import record_of
 from nstm.quality import trust
 from nstm.quality.blur import SURE, motion_blur
-from nstm.quality.residual import in_noise_units, local_noise_units, lost_regions
 from nstm.quality.trust import verdict
 from nstm.settings import Reconstruction
+from nstm.spacetime.residual import in_noise_units, local_noise_units, lost_regions
 from nstm.systems.sim import Sim, SimSettings
 from tests.spacetime.test_reconstruct import blobs
 from tests.systems.test_sim import calibration, settings

@@ -61,6 +61,11 @@ def _bands(shape_yx: tuple[int, int], pixel_um: float, passband: float) -> tuple
     return None if beyond.share < _SMALLEST_SHARE else (within, beyond)
 
 
+def inner(images: Array, margin_px: int) -> Array:
+    """All but the margin of ``images (..., y, x)``."""
+    return images[..., margin_px:-margin_px, margin_px:-margin_px] if margin_px else images
+
+
 def in_noise_units(residual: Array, pixel_um: float, passband: float) -> Array | None:
     """Root mean square residual of each frame within the passband, in units of its noise.
 
@@ -101,6 +106,12 @@ def local_noise_units(residual: Array, pixel_um: float, passband: float) -> Arra
     of_frame = noise.mean(axis=(1, 2, 3), keepdims=True)
     noise = noise.mean(axis=0) * of_frame / _positive(of_frame.mean())
     return np.asarray(np.sqrt(unexplained / _positive(noise)))
+
+
+def lost_share(residual: Array, pixel_um: float, passband: float) -> float:
+    """Share of the field where the residual of some frame is more than chance explains; 0 where nobody can tell."""
+    found = local_noise_units(residual, pixel_um, passband)
+    return 0.0 if found is None else float(np.mean((found > LOST).any(axis=(0, 1))))
 
 
 def lost_regions(residual: Array, pixel_um: float, passband: float) -> list[dict[str, Any]]:
