@@ -22,6 +22,7 @@ from nstm.spacetime.fit import FitError, State, Trace, fit
 from nstm.spacetime.memory import available_bytes, peak_bytes
 from nstm.spacetime.multigrid import MotionGrids
 from nstm.spacetime.renderer import make_renderer, predict
+from nstm.spacetime.residual import WINDOW_AREA_PX
 from nstm.spacetime.result import Fit, forward_model
 from nstm.spacetime.tiles import Tiles, Tiling, plan
 from nstm.systems.base import ImagingSystem
@@ -307,10 +308,13 @@ def _name(number: int, start: Reconstruction, settings: Reconstruction) -> str:
 
 
 def _slid(found: Fit, settings: Reconstruction, run: Callable[..., _Ended], result: Callable[[_Ended], Fit]) -> Fit:
-    """A fit that lost regions of a single plane, again with grids for parts that slide, while that halves them."""
+    """A fit that lost regions of a single plane, again with grids for parts that slide, while that halves them.
+
+    Each pass begins with the motion of the one before and an empty scene.
+    """
     if not settings.sliding or settings.parts.motion != "grids" or found.frame_shape[0] > 1 or not found.located:
         return found
-    if not found.lost_share:
+    if found.lost_pixels < WINDOW_AREA_PX:
         return found
     again = sliding(settings, found.settings)
     renderer = make_renderer(found.renderer.model, again)
@@ -322,7 +326,7 @@ def _slid(found: Fit, settings: Reconstruction, run: Callable[..., _Ended], resu
             slid = result(run(again, f"sliding-{number}", begin_with=jax.tree.map(jnp.asarray, begin)))
         except FitError:
             break
-        if slid.lost_share > found.lost_share / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
+        if slid.lost_pixels > found.lost_pixels / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
             break
         found = slid
     return found

@@ -25,6 +25,8 @@ Array = NDArray[np.floating]
 WINDOW_PX = 4.0
 #: Residual in a window, in units of the noise, that chance does not reach.
 LOST = 1.6
+#: Pixels that such a window averages over.
+WINDOW_AREA_PX = 4 * np.pi * WINDOW_PX**2
 #: Share of the spectrum that must lie beyond the passband.
 _SMALLEST_SHARE = 0.02
 
@@ -108,10 +110,10 @@ def local_noise_units(residual: Array, pixel_um: float, passband: float) -> Arra
     return np.asarray(np.sqrt(unexplained / _positive(noise)))
 
 
-def lost_share(residual: Array, pixel_um: float, passband: float) -> float:
-    """Share of the field where the residual of some frame is more than chance explains; 0 where nobody can tell."""
+def lost_pixels(residual: Array, pixel_um: float, passband: float) -> int:
+    """Pixels of the field where the residual of some frame is more than chance explains; 0 where nobody can tell."""
     found = local_noise_units(residual, pixel_um, passband)
-    return 0.0 if found is None else float(np.mean((found > LOST).any(axis=(0, 1))))
+    return 0 if found is None else int(np.sum((found > LOST).any(axis=(0, 1))))
 
 
 def lost_regions(residual: Array, pixel_um: float, passband: float) -> list[dict[str, Any]]:

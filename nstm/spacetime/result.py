@@ -22,7 +22,7 @@ from nstm.spacetime.displacement import determined, material_displacement, traje
 from nstm.spacetime.fit import Trace
 from nstm.spacetime.renderer import Parameters, Renderer, make_renderer, predict
 from nstm.spacetime.representation import Coefficients, Motion, relative_times
-from nstm.spacetime.residual import inner, lost_share
+from nstm.spacetime.residual import inner, lost_pixels
 from nstm.systems.base import ImagingSystem, kinds, system_of_kind
 from nstm.systems.forward import ForwardModel
 
@@ -74,9 +74,9 @@ class Fit:
         return self.renderer.model.scene_noise() is None
 
     @property
-    def lost_share(self) -> float:
-        """Share of the field that the fit lost; see :func:`nstm.spacetime.residual.lost_share`."""
-        return lost_share(inner(self.residual, self.settings.margin_px), self.pixel_um, self.system.passband())
+    def lost_pixels(self) -> int:
+        """Pixels of the field that the fit lost; see :func:`nstm.spacetime.residual.lost_pixels`."""
+        return lost_pixels(inner(self.residual, self.settings.margin_px), self.pixel_um, self.system.passband())
 
     @property
     def seen_s(self) -> np.ndarray:

@@ -9,7 +9,9 @@ from nstm.settings import Reconstruction
 from nstm.spacetime.checkpoint import CheckpointError, Progress, Stopped, read_checkpoint, write_checkpoint
 from tests.spacetime.test_reconstruct import recorded
 
-FEW = Reconstruction.model_validate({"steps": 60, "starts": 2, "padding_px": 4, "multigrid": {"scene_levels": 3}})
+FEW = Reconstruction.model_validate(
+    {"steps": 60, "starts": 2, "sliding": False, "padding_px": 4, "multigrid": {"scene_levels": 3}}
+)
 
 
 def progress(step):

@@ -1,0 +1,101 @@
+"""Parts of the sample that slide past each other, which a smooth motion does not follow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nstm
+from benchmarks.robustness import Case, quality, recorded
+from nstm.settings import Multigrid, Reconstruction, override
+from nstm.simulate.imaging import calibration_of, stacked, system_of
+from nstm.spacetime.checkpoint import Stopped
+from nstm.spacetime.multigrid import MotionGrids
+from nstm.spacetime.representation import mean_squared_gradient, usual_squared_gradient
+from tests.spacetime import test_reconstruct as blobs
+
+SHAPE = (1, 48, 40)
+FEW = {"steps": 40, "starts": 1, "padding_px": 4, "multigrid": {"scene_levels": 3, "motion_levels": 3}}
+
+
+def test_a_motion_is_the_same_with_levels_for_parts_that_slide():
+    settings = Multigrid(motion_levels=4)
+    plain = MotionGrids(SHAPE, 9, settings)
+    finer = MotionGrids(SHAPE, 9, settings.model_copy(update={"motion_sliding_levels": 2}))
+    rng = np.random.default_rng(0)
+    motion = [jnp.asarray(rng.normal(size=c.shape), jnp.float32) for c in plain.initial(0)]
+    tau = np.linspace(0, 1, 9)
+    here, there = (
+        m.render(c, m.in_time(tau), jnp.float32(1)) for m, c in ((plain, motion), (finer, finer.with_sliding(motion)))
+    )
+    # levels whose cells do not divide those of the finest are drawn on its nodes, which are closer now
+    assert np.std(here - there) < 0.03 * np.std(here)
+    assert finer.cells == 4 * plain.cells
+    assert finer.freedom == 16 * plain.freedom
+    twice = finer.with_sliding(finer.with_sliding(motion))
+    assert jax.tree.structure(twice) == jax.tree.structure(finer.initial(0))
+
+
+def test_a_few_neighbours_that_differ_hardly_count_where_parts_slide():
+    edge = np.zeros((1, 2, 65, 65), np.float32)
+    edge[:, 0, :, 33:] = 8.0
+    shear = np.zeros_like(edge)
+    shear[:, 0] = np.linspace(0, 8, 65, dtype=np.float32)
+    ones = (1.0, 1.0)
+    assert mean_squared_gradient(edge, ones) > 50 * mean_squared_gradient(shear, ones)
+    assert usual_squared_gradient(edge, ones, 1e-3) < 0.5 * usual_squared_gradient(shear, ones, 1e-3)
+    slope = 8 / 64  # along one of two axes
+    expected = np.sqrt((slope**2 + 1e-3) * 1e-3)
+    np.testing.assert_allclose(usual_squared_gradient(shear, ones, 1e-3), expected, rtol=1e-4)
+
+
+def test_two_halves_that_slide_past_each_other_are_found():
+    recording = recorded(Case("two_beam", 64, "er", 300.0, "opposed", 4.0, 15))
+    system, (frames, times) = system_of(recording.microscope), stacked(recording)
+
+    def fitted(slides):
+        settings = override(Reconstruction(), dict(system.fit_defaults) | {"sliding": slides})
+        return nstm.reconstruct(system, frames, times, settings, calibration=calibration_of(recording))
+
+    smooth, found = fitted(False), fitted(True)
+    assert smooth.lost_pixels > 300
+    assert found.lost_pixels == 0
+    assert found.settings.multigrid.motion_sliding_levels == 2
+    gain = quality(recording, system, found.scene(recording.truth_times)) - quality(
+        recording, system, smooth.scene(recording.truth_times)
+    )
+    assert gain > 3  # dB; 5.0 measured
+
+
+def test_what_is_found_at_once_is_not_fitted_again():
+    recording = recorded(Case("two_beam", 64, "filaments", 60.0, "static", 0.0, 2))
+    fit = nstm.reconstruct(system_of(recording.microscope), *stacked(recording), calibration=calibration_of(recording))
+    assert fit.lost_pixels == 0
+    assert fit.settings.multigrid.motion_sliding_levels == 0
+
+
+def test_a_fit_that_is_stopped_among_parts_that_slide_goes_on_as_if_it_had_not(tmp_path):
+    system, frames, times, known = blobs.recorded((0, 4), noise=0.1)  # lost by so few steps
+    settings = Reconstruction.model_validate(FEW)
+    whole = nstm.reconstruct(system, frames, times, settings, calibration=known)
+    asked = []
+
+    def in_the_second_fit():
+        asked.append(1)
+        return len(asked) == 3
+
+    options = {"calibration": known, "checkpoint": tmp_path}
+    with pytest.raises(Stopped, match=r"step 20 of 40.*sliding-0\.npz"):
+        nstm.reconstruct(system, frames, times, settings, stop=in_the_second_fit, **options)
+    again = nstm.reconstruct(system, frames, times, settings, **options)
+    assert whole.settings == again.settings
+    for one, other in zip(jax.tree.leaves(whole.parameters), jax.tree.leaves(again.parameters), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("change", [{"sliding": False}, {"engine": "networks", "networks": {"levels": 2}}])
+def test_parts_that_slide_are_left_where_nobody_asked_or_no_grid_moves(change):
+    system, frames, times, known = blobs.recorded((0, 4), noise=0.1)
+    fit = nstm.reconstruct(system, frames, times, Reconstruction.model_validate(FEW | change), calibration=known)
+    assert fit.lost_pixels > 200
+    assert fit.settings.multigrid.motion_sliding_levels == 0
