@@ -328,7 +328,8 @@ class Reconstruction(Section):
         bool,
         Field(
             description="where the residual of a single plane shows regions that a fit lost, it is done again from the "
-            "motion that was found, with finer grids for parts that slide past each other; kept where that halves them"
+            "motion that was found, with finer grids for parts that slide past each other (motion_sliding_levels: 2); "
+            "kept where that halves them"
         ),
     ] = True
     illumination_rate: Annotated[

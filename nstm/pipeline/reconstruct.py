@@ -151,6 +151,7 @@ _Results = tuple[dict[str, np.ndarray], dict[str, Any]]
 def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
     """Results of one acquisition at the times of the time lapse; NaN where nothing was ``measured``."""
     from nstm.spacetime import FitError
+    from nstm.spacetime.reconstruct import start_of
 
     settings, index = fits.settings, fits.index
     frame_shape = frame_shape_of(fits.acquisition)
@@ -192,7 +193,7 @@ def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
             record["static_residual_noise_units"] = noise_units(static)
         if index in settings.held_out:
             record["held_out"] = [
-                _held_out(fits, fit.settings, which)
+                _held_out(fits, start_of(fit.settings, fits.settings), which)
                 for which in rotating(
                     fits.system.measured_axes(frame_shape), fits.system.block_axis, settings.held_out_frames
                 )
@@ -270,10 +271,13 @@ def _seeds(fits: _Fits, fit: Fit | Tiles) -> dict[str, Any] | None:
     noise does; an engine that starts at random gets another seed too. A fit that only chance has found spreads by far
     more than the noise. ``None`` where the noise is not known.
     """
+    from nstm.spacetime.reconstruct import start_of
+
     if fit.noise_variance is None:
         return None
     frames = fits.acquisition["frames"].values.astype(np.float32)
     counts = frames - np.float32(fits.system.settings.camera.offset)
+    start = start_of(fit.settings, fits.settings)
     deviation = fits.system.noise_of_frames(counts, fit.noise_variance).astype(np.float32)
     main = next((i for i, channel in enumerate(fits.system.channels) if channel.main), 0)
     times = np.unique(fit.times_s)
@@ -281,7 +285,7 @@ def _seeds(fits: _Fits, fit: Fit | Tiles) -> dict[str, Any] | None:
     scenes, motions = [], []
     for seed in range(1, fits.settings.seeds + 1):
         noise = np.random.default_rng([fits.index, seed]).standard_normal(frames.shape, np.float32)
-        again = fit.settings.model_copy(update={"starts": 1, "seed": fit.settings.seed + seed})
+        again = start.model_copy(update={"starts": 1, "seed": start.seed + seed})
         repeated = fits(f"seed {seed}", again, frames + deviation * noise)
         scenes.append(repeated.scene(middle)[0, main])
         motions.append(repeated.motion(ends)[1] / fit.pixel_um)

@@ -45,6 +45,7 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
         "start": {
             "scene_coarsest": fit.settings.of_scene.scene_coarsest,
             "motion_rate": fit.settings.of_motion.motion_rate,
+            "motion_sliding_levels": fit.settings.multigrid.motion_sliding_levels,
             "seed": fit.settings.seed,
         },
         "plane_spread_s": float(np.ptp(fit.times_s, axis=-1).max()),

@@ -20,8 +20,8 @@ from nstm.spacetime.rendering import Still
 #: Share of the memory that a fit may take; the interpreter, the compiler and the results need some, too.
 SHARE = 0.8
 _FLOAT32 = 4
-#: Copies of the frames that stay beside the programs: as recorded, as measurements, and the residual.
-_COPIES_OF_FRAMES = 3
+#: Copies of the frames that stay beside the programs: as recorded, as measurements, and the residuals of two fits.
+_COPIES_OF_FRAMES = 4
 #: Memory limits of the control group (versions 2 and 1) that a process runs in.
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 

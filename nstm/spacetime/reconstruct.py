@@ -22,7 +22,7 @@ from nstm.spacetime.fit import FitError, State, Trace, fit
 from nstm.spacetime.memory import available_bytes, peak_bytes
 from nstm.spacetime.multigrid import MotionGrids
 from nstm.spacetime.renderer import make_renderer, predict
-from nstm.spacetime.residual import WINDOW_AREA_PX
+from nstm.spacetime.residual import WINDOW_AREA_PX, inner, lost_pixels
 from nstm.spacetime.result import Fit, forward_model
 from nstm.spacetime.tiles import Tiles, Tiling, plan
 from nstm.systems.base import ImagingSystem
@@ -35,8 +35,8 @@ FOUND = 1.0
 EXACT = 1e-3
 #: Stage of coarse to fine at which what joins late does so.
 _LATE = 0.5
-#: Levels that are added for parts that slide past each other, the pace of the motion then, and how often.
-_SLIDING_LEVELS, _SLIDING_PACE, _PASSES = 2, 2, 2
+#: Levels that are added for parts that slide past each other, and how often a fit is then done again.
+_SLIDING_LEVELS, _PASSES = 2, 2
 
 
 #: A start, where it ended, and what happened on the way.
@@ -66,10 +66,15 @@ def rivals(settings: Reconstruction, joins_late: bool) -> list[Reconstruction]:
     return [settings, held_back] if differ else [settings]
 
 
-def sliding(settings: Reconstruction, kept: Reconstruction) -> Reconstruction:
-    """What a fit that went as ``kept`` does again where parts slide past each other: finer grids, faster motion."""
-    pace = {"motion_rate": _SLIDING_PACE * settings.multigrid.motion_rate}
-    return override(kept, {"multigrid": pace | {"motion_sliding_levels": _SLIDING_LEVELS}})
+def sliding(kept: Reconstruction) -> Reconstruction:
+    """With what a fit that went as ``kept`` is done again where parts slide past each other: finer grids."""
+    return override(kept, {"sliding": False, "multigrid": {"motion_sliding_levels": _SLIDING_LEVELS}})
+
+
+def start_of(kept: Reconstruction, settings: Reconstruction) -> Reconstruction:
+    """The start of ``settings`` that a fit with the settings ``kept`` came from."""
+    levels = settings.multigrid.motion_sliding_levels
+    return override(kept, {"sliding": settings.sliding, "multigrid": {"motion_sliding_levels": levels}})
 
 
 def reconstruct(
@@ -254,6 +259,8 @@ def _fit(
     varied = float(measured.var(axis=(1, 2, 3)).mean()) / scale**2
     enough = None if scaled_noise is None else FOUND * scaled_noise + EXACT * varied
 
+    spent: dict[str, tuple[float, float]] = {}  # s of every run, and those to compile
+
     def run(start: Reconstruction, name: str, **more: Any) -> _Ended:
         state, trace = fit(
             make_renderer(model, start),
@@ -265,10 +272,12 @@ def _fit(
             checkpoint=None if checkpoint is None else checkpoint / f"{name}.npz",
             **{**options, **more},
         )
+        spent[name] = trace.seconds, max(trace.compile_seconds, spent.get(name, (0.0, 0.0))[1])
         return start, state, trace
 
     def result(ended: _Ended) -> Fit:
         start, state, trace = ended
+        seconds, compile_seconds = (sum(of_runs) for of_runs in zip(*spent.values(), strict=True))
         return Fit(
             system=system,
             settings=start,
@@ -280,7 +289,7 @@ def _fit(
             scale=scale,
             residual=measured - scale * np.asarray(predict(make_renderer(model, start), state.parameters)),
             noise_variance=noise,
-            trace=trace,
+            trace=replace(trace, seconds=seconds, compile_seconds=compile_seconds),
         )
 
     if not move or enough is None:
@@ -299,7 +308,7 @@ def _fit(
         if best[2].loss[-1] < enough:
             break
     assert best is not None
-    return _slid(result(best), settings, run, result)
+    return _slid(result(best), settings, options["weights"] > 0, run, result)
 
 
 def _name(number: int, start: Reconstruction, settings: Reconstruction) -> str:
@@ -307,16 +316,27 @@ def _name(number: int, start: Reconstruction, settings: Reconstruction) -> str:
     return f"start-{number}{'-late' if start.late_from > settings.late_from else ''}"
 
 
-def _slid(found: Fit, settings: Reconstruction, run: Callable[..., _Ended], result: Callable[[_Ended], Fit]) -> Fit:
+def _slid(
+    found: Fit,
+    settings: Reconstruction,
+    seen: np.ndarray,
+    run: Callable[..., _Ended],
+    result: Callable[[_Ended], Fit],
+) -> Fit:
     """A fit that lost regions of a single plane, again with grids for parts that slide, while that halves them.
 
-    Each pass begins with the motion of the one before and an empty scene.
+    Each pass begins with the motion of the one before and an empty scene. Only frames that are ``seen`` count.
     """
+
+    def lost(fit: Fit) -> int:
+        residual = inner(fit.residual[seen], settings.margin_px)
+        return lost_pixels(residual, fit.pixel_um, fit.system.passband())
+
     if not settings.sliding or settings.parts.motion != "grids" or found.frame_shape[0] > 1 or not found.located:
         return found
-    if found.lost_pixels < WINDOW_AREA_PX:
+    if settings.multigrid.motion_sliding_levels or lost(found) < WINDOW_AREA_PX:
         return found
-    again = sliding(settings, found.settings)
+    again = sliding(found.settings)
     renderer = make_renderer(found.renderer.model, again)
     assert isinstance(renderer.motion, MotionGrids)
     for number in range(_PASSES):
@@ -326,7 +346,8 @@ def _slid(found: Fit, settings: Reconstruction, run: Callable[..., _Ended], resu
             slid = result(run(again, f"sliding-{number}", begin_with=jax.tree.map(jnp.asarray, begin)))
         except FitError:
             break
-        if slid.lost_pixels > found.lost_pixels / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
-            break
+        if lost(slid) > lost(found) / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
+            seconds, compile_seconds = slid.trace.seconds, slid.trace.compile_seconds  # those of all runs
+            return replace(found, trace=replace(found.trace, seconds=seconds, compile_seconds=compile_seconds))
         found = slid
     return found

@@ -22,7 +22,6 @@ from nstm.spacetime.displacement import determined, material_displacement, traje
 from nstm.spacetime.fit import Trace
 from nstm.spacetime.renderer import Parameters, Renderer, make_renderer, predict
 from nstm.spacetime.representation import Coefficients, Motion, relative_times
-from nstm.spacetime.residual import inner, lost_pixels
 from nstm.systems.base import ImagingSystem, kinds, system_of_kind
 from nstm.systems.forward import ForwardModel
 
@@ -38,9 +37,10 @@ _PARTS = ("scene", "motion", "illumination")
 class Fit:
     """Scene and motion of one acquisition.
 
-    ``settings`` are those of the start that was kept, ``times_s`` the times of the frames, ``residual`` is measured
-    minus predicted ``(m, z, v, u)`` in counts, ``noise_variance`` ``(m,)`` in counts squared (``None`` where it cannot
-    be read from the frames), ``scale`` the counts that the engine works in units of.
+    ``settings`` are those of the start that was kept (where parts slide, of its last pass), ``times_s`` the times of
+    the frames, ``residual`` is measured minus predicted ``(m, z, v, u)`` in counts, ``noise_variance`` ``(m,)`` in
+    counts squared (``None`` where it cannot be read from the frames), ``scale`` the counts that the engine works in
+    units of; the seconds of ``trace`` are those of all starts and passes.
     """
 
     system: ImagingSystem
@@ -72,11 +72,6 @@ class Fit:
     def located(self) -> bool:
         """Whether a pixel of a measurement sees its own place of the scene, so that places of both can be compared."""
         return self.renderer.model.scene_noise() is None
-
-    @property
-    def lost_pixels(self) -> int:
-        """Pixels of the field that the fit lost; see :func:`nstm.spacetime.residual.lost_pixels`."""
-        return lost_pixels(inner(self.residual, self.settings.margin_px), self.pixel_um, self.system.passband())
 
     @property
     def seen_s(self) -> np.ndarray:
