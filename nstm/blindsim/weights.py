@@ -85,7 +85,10 @@ def with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], source: str) -> Any
     wrong = list(own.keys() ^ arrays.keys())
     wrong += [n for n in own.keys() & arrays.keys() if own[n].shape != arrays[n].shape]
     if wrong:
-        raise DataError(f"{source}: the arrays {', '.join(sorted(wrong)[:5])} do not fit the network that it describes")
+        raise DataError(
+            f"{source}: the arrays {', '.join(sorted(wrong)[:5])} do not fit the network that it describes; where an "
+            "earlier version of nstm trained it, train it again (nstm train-blind)"
+        )
     dynamic, static = eqx.partition(tree, eqx.is_array)
     flat, shape = jax.tree_util.tree_flatten_with_path(dynamic)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in flat]

@@ -193,7 +193,7 @@ def _behind(costs: np.ndarray, seconds: float, goal: float, blocks: int, of_netw
 
 
 def pace(case: Case, networks: Mapping[str, Unrolled], iterations: int) -> dict[str, dict[str, float]]:
-    """Iterations to the noise, their seconds, and PSNR of every method as the workflow uses it."""
+    """Iterations to the noise, their seconds, and PSNR of every method."""
     model, begin, noise = case.model, start(case.frames), case.noise_cost
     found = {}
     for name, network in networks.items():

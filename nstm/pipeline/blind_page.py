@@ -56,8 +56,9 @@ _HEAD = """\
 Made by `snakemake studies_blind`; do not edit. Images of the test part of the split, which a network trained on the
 same folder has not seen, under fully developed speckle of the objective's aperture, with photon and read noise. Images
 that are smaller than asked go on as their mirror images. PSNR is equalised, in dB; MSE is not. *At the noise*: stopped
-where the cost has the energy of the noise, as the workflow does; *at their best*: at the iteration of the largest PSNR,
-which only a simulation tells. Seconds are of the processor, compiled and warm, the least of two runs."""
+where the cost has the energy of the noise, as the workflow does but for the convex solution, which it lets go on until
+the cost is flat; *at their best*: at the iteration of the largest PSNR, which only a simulation tells. Seconds are of
+the processor, compiled and warm, the least of two runs; those to a cost are in proportion to the iterations."""
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

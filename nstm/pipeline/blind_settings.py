@@ -167,14 +167,15 @@ class Blind(Section):
         if network != "ubsim":
             changed["rate"] = chosen.taught_rate
         training = self.training.model_copy(update=changed)
-        return {"training": training.model_dump(mode="json"), "domain": domain, "network": network}
+        unseen = set() if network == "ubsim" else {"mode", "width", "blocks", "every_block"}
+        return {"training": training.model_dump(mode="json", exclude=unseen), "domain": domain, "network": network}
 
     def study_params(self, study: BlindStudy) -> dict[str, Any]:
         """Plain settings that a study depends on; :meth:`model_validate` takes them."""
         training, own = _SEEN_BY[study]
         return {
             "training": self.training.model_dump(mode="json", include={*_OPTICS, *training}),
-            "studies": self.studies.model_dump(mode="json", include={"frames", "photons", *own}),
+            "studies": self.studies.model_dump(mode="json", include=set(own)),
         }
 
 
@@ -182,12 +183,12 @@ class Blind(Section):
 _OPTICS = ("wavelength_um", "na", "image_pixel_um")
 #: Other settings of the training, and those of the studies, by the study that depends on them.
 _SEEN_BY: Mapping[BlindStudy, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "structures": ((), ("side_px", "images", "iterations", "lpips_weights")),
-    "iterations": ((), ("race_side_px", "race_iterations")),
-    "noise": ((), ("side_px", "iterations")),
-    "frames": ((), ("side_px", "iterations", "numbers")),
-    "pace": ((), ("pace_side_px", "iterations")),
-    "domains": (("mode", "width", "blocks"), ("side_px", "domains", "networks")),
+    "structures": ((), ("frames", "photons", "side_px", "images", "iterations")),
+    "iterations": ((), ("frames", "photons", "race_side_px", "race_iterations")),
+    "noise": ((), ("frames", "side_px", "iterations")),
+    "frames": ((), ("photons", "side_px", "iterations", "numbers")),
+    "pace": ((), ("frames", "photons", "pace_side_px", "iterations")),
+    "domains": (("mode", "width", "blocks"), ("frames", "photons", "side_px", "domains", "networks")),
 }
 
 

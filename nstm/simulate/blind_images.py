@@ -73,10 +73,11 @@ class Sources:
         names = sorted(self.images)
         for i in range(number):
             of = self.images[names[i % len(names)]]
-            image = of[int(rng.integers(len(of)))]
+            which = int(rng.integers(len(of)))
+            image, where = of[which], f"image {which} (from 0) of this part of {names[i % len(names)]!r}"
             if min(image.shape) < side:
-                raise DataError(f"images of {image.shape} pixels are smaller than a crop of {side}")
-            yield _crop(image, side, rng)
+                raise DataError(f"{where}: its {image.shape} pixels are less than a crop of {side}")
+            yield _crop(image, side, rng, where)
 
     def only(self, name: str) -> Sources:
         """The images of one structure.
@@ -101,14 +102,14 @@ class Sources:
             yield density, stack(density, own, self.pitch_um, int(rng.integers(2**31)) + i)
 
 
-def _crop(image: Image, side: int, rng: np.random.Generator) -> Image:
+def _crop(image: Image, side: int, rng: np.random.Generator, where: str) -> Image:
     for tried in range(1000):
         y, x = (int(rng.integers(n - side + 1)) for n in image.shape)
         crop = image[y : y + side, x : x + side]
         if crop.mean() > _LEAST_MEAN * image.max() or (tried >= _TRIES and crop.max() > 0):
             break
     else:
-        raise DataError(f"an image has no place of {side} x {side} pixels that is not dark: leave it out")
+        raise DataError(f"{where} has no place of {side} x {side} pixels that is not dark: leave it out")
     turned = np.rot90(crop, int(rng.integers(4)))
     return np.ascontiguousarray(turned[::-1] if rng.random() < 0.5 else turned)
 

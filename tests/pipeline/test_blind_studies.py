@@ -122,7 +122,9 @@ def test_a_study_depends_on_its_own_keys_only():
     assert changed(race_iterations=7) == {"iterations"}
     assert changed(numbers=[6]) == {"frames"}
     assert changed(epochs=1) == set(), "its networks are inputs of the study of domains"
-    assert changed(photons=9) == set(TITLES)
+    assert changed(photons=9) == set(TITLES) - {"noise"}, "which has lights of its own"
+    assert changed(frames=9) == set(TITLES) - {"frames"}
+    assert changed(lpips_weights="vgg.safetensors") == set(), "it is an input"
     longer = Blind.model_validate({"training": {"epochs": 7, "rate": 1}})
     assert all(longer.study_params(study) == Blind().study_params(study) for study in TITLES)
 

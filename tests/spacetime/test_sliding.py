@@ -1,5 +1,7 @@
 """Parts of the sample that slide past each other, which a smooth motion does not follow."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,21 +81,25 @@ def test_what_is_found_at_once_is_not_fitted_again():
     assert fit.settings.multigrid.motion_sliding_levels == 0
 
 
-def test_a_fit_that_is_stopped_among_parts_that_slide_goes_on_as_if_it_had_not(tmp_path):
-    system, frames, times, known = blobs.recorded((0, 4), noise=0.1)  # lost by so few steps
-    settings = Reconstruction.model_validate(FEW)
+def test_a_fit_that_is_stopped_among_parts_that_slide_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
+    module = sys.modules["nstm.spacetime.reconstruct"]  # the package's attribute of this name is the function
+    # a mean square of 88 in the end of the start and 4 in that of the first pass: so few steps leave all of it lost
+    monkeypatch.setattr(module, "lost_pixels", lambda residual, *_: 1000 if np.mean(residual**2) > 20 else 0)
+    system, frames, times, known = blobs.recorded((0, 4), noise=0.1)
+    settings = Reconstruction.model_validate(FEW | {"steps": 100})
     whole = nstm.reconstruct(system, frames, times, settings, calibration=known)
+    assert whole.settings.multigrid.motion_sliding_levels == 2
     asked = []
 
-    def in_the_second_fit():
+    def in_a_pass():
         asked.append(1)
-        return len(asked) == 3
+        return len(asked) in (6, 11)  # of 5 dispatches per fit; the 6th is repeated by nothing
 
     options = {"calibration": known, "checkpoint": tmp_path}
-    with pytest.raises(Stopped, match=r"step 20 of 40.*sliding-0\.npz"):
-        nstm.reconstruct(system, frames, times, settings, stop=in_the_second_fit, **options)
+    for number in range(2):
+        with pytest.raises(Stopped, match=rf"step 20 of 100.*sliding-{number}\.npz"):
+            nstm.reconstruct(system, frames, times, settings, stop=in_a_pass, **options)
     again = nstm.reconstruct(system, frames, times, settings, **options)
-    assert whole.settings.multigrid.motion_sliding_levels == 2
     assert whole.settings == again.settings
     for one, other in zip(jax.tree.leaves(whole.parameters), jax.tree.leaves(again.parameters), strict=True):
         np.testing.assert_array_equal(one, other)
