@@ -76,7 +76,7 @@ class Sources:
             which = int(rng.integers(len(of)))
             image, where = of[which], f"image {which} (from 0) of this part of {names[i % len(names)]!r}"
             if min(image.shape) < side:
-                raise DataError(f"{where}: its {image.shape} pixels are less than a crop of {side}")
+                raise DataError(f"{where}: its {image.shape} pixels are smaller than a crop of {side}")
             yield _crop(image, side, rng, where)
 
     def only(self, name: str) -> Sources:
