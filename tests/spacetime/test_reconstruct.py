@@ -267,7 +267,7 @@ def test_coarser_starts_are_tried_until_the_residual_is_at_the_noise(monkeypatch
     monkeypatch.setattr(module, "FOUND", found)
     monkeypatch.setattr(module, "EXACT", 0.0)
     system, frames, times, known = recorded((0, 0.5))
-    few = Reconstruction.model_validate({"steps": 20, "multigrid": {"scene_levels": 3}})
+    few = Reconstruction.model_validate({"steps": 20, "sliding": False, "multigrid": {"scene_levels": 3}})
     result = nstm.reconstruct(system, frames, times, few, calibration=known)
     assert len(losses) == tried
     assert result.settings == settings_of[int(np.argmin(losses))]
@@ -295,17 +295,16 @@ def test_the_rival_that_is_ahead_when_the_channel_joins_goes_on():
     losses = {0.0: [9.0, 2.0, 2.0], 0.5: [9.0, 3.0, 1.0]}
     late = math.ceil(0.5 * 0.8 * 400)
 
-    def run(rival, number, so_far, until):
-        assert (number, until) == (0, late)
+    def run(rival, name, so_far, until):
+        assert (name, until) == (f"start-0{'-late' if rival.late_from else ''}", late)
         so_far.step = 1 + int(rival.late_from > 0)
         loss = np.repeat(losses[rival.late_from], [1, late - 1, 99])  # one that was finished before tells no more
         return rival, None, Trace(loss, loss[-1:], 0.0, 0.0, {})
 
-    two = module.rivals(Reconstruction(), joins_late=True)
-    ahead, so_far = module._leader(two, run)
+    ahead, so_far = module._leader(Reconstruction(), True, run)
     assert (ahead.late_from, so_far.step) == (0.0, 1)
     losses[0.0][1] = 4.0
-    ahead, so_far = module._leader(two, run)
+    ahead, so_far = module._leader(Reconstruction(), True, run)
     assert (ahead.late_from, so_far.step) == (0.5, 2)
 
 
