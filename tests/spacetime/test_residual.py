@@ -102,11 +102,12 @@ def recording():
     grids = {"motion_smoothness": 0.25, "motion_steadiness": 0.25}
     steps = Reconstruction.model_validate({"steps": 200, "padding_px": 0, "multigrid": grids})
 
-    def judged(sample):
+    def judged(sample, **changes):
         scenes = np.stack([sample(i) for i in range(9)])[:, None, None, None]
         frames = 100 + np.asarray(model.render(200 * scenes.astype(np.float32), np.arange(9)))
         frames = frames + np.random.default_rng(1).normal(scale=2.0, size=frames.shape)
-        fit = nstm.reconstruct(system, frames.reshape(3, 3, 1, SIDE, SIDE), times, steps, calibration=known)
+        how = steps.model_copy(update=changes)
+        fit = nstm.reconstruct(system, frames.reshape(3, 3, 1, SIDE, SIDE), times, how, calibration=known)
         about = {"index": 0, "status": "pass", "reasons": []}
         return verdict(about | record_of(fit, system.cutoff(known), exposure_s=0.01))
 
@@ -149,12 +150,15 @@ def test_a_region_that_jumps_is_told_with_the_frames_between(recording):
     def sample(i):
         return map_coordinates(blobs((0, 0.3 * i)), [y, x - (16 if i >= 6 else 0) * near], order=3, mode="wrap")
 
-    entry = recording(sample)
+    entry = recording(sample, sliding=False)
     worst = entry["regions"][0]
     np.testing.assert_allclose(worst["centre_um"], [30 * PIXEL, 20 * PIXEL], atol=5 * PIXEL)
     assert worst["between_frames"] == [5, 6]
     assert entry["status"] == "warn"
     assert "between frames 5 and 6 the sample moved" in " ".join(r["message"] for r in entry["reasons"])
+    slid = recording(sample)  # leaves no region; that parts jump is still told
+    assert (slid["status"], slid["regions"]) == ("warn", [])
+    assert "fast" in [r["code"] for r in slid["reasons"]]
 
 
 def test_a_sample_that_shakes_between_frames_cannot_be_recovered(recording):
