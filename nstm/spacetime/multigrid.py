@@ -170,7 +170,8 @@ class MotionGrids(Motion):
             jnp.asarray(interpolation(n, np.linspace(0, 1, full))) for n, full in zip(fine, space, strict=True)
         )
         self.unit_px = float(np.sqrt(shape[1] * shape[2]))
-        self.cells, self.slides = cells[-1], bool(sliding)
+        # where nothing slides, neighbours still move alike: the finer levels are for a few edges
+        self.cells, self.slides = settings.motion_finest_cells, bool(sliding)
         self.freedom = len(space) * times[-1] * math.prod(sides(cells[-1], space))
 
     def initial(self, seed: int) -> list[Array]:

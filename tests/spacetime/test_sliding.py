@@ -37,7 +37,7 @@ def test_a_motion_is_the_same_with_levels_for_parts_that_slide():
     )
     # levels whose cells do not divide those of the finest are drawn on its nodes, which are closer now
     assert np.std(here - there) < 0.03 * np.std(here)
-    assert finer.cells == 4 * plain.cells
+    assert finer.cells == plain.cells
     assert finer.freedom == 16 * plain.freedom
     twice = finer.with_sliding(finer.with_sliding(motion))
     assert jax.tree.structure(twice) == jax.tree.structure(finer.initial(0))
