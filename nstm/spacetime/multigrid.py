@@ -207,5 +207,4 @@ class MotionGrids(Motion):
 
     def with_sliding(self, coefficients: list[Array]) -> list[Array]:
         """Coefficients of the same motion found without the levels for parts that slide."""
-        added = len(self.shapes) - len(coefficients)
-        return [*coefficients[:-1], *self.at_rest()[len(coefficients) - 1 :][:added], coefficients[-1]]
+        return [*coefficients[:-1], *self.at_rest()[len(coefficients) - 1 : -1], coefficients[-1]]

@@ -334,7 +334,7 @@ def _slid(
 
     if not settings.sliding or settings.parts.motion != "grids" or found.frame_shape[0] > 1 or not found.located:
         return found
-    if settings.multigrid.motion_sliding_levels or lost(found) < WINDOW_AREA_PX:
+    if settings.multigrid.motion_sliding_levels or (before := lost(found)) < WINDOW_AREA_PX:
         return found
     again = sliding(found.settings)
     renderer = make_renderer(found.renderer.model, again)
@@ -343,11 +343,13 @@ def _slid(
         begin = {**renderer.initial(again.seed), "illumination": found.parameters["illumination"]}
         begin["motion"] = renderer.motion.with_sliding(found.parameters["motion"])
         try:
-            slid = result(run(again, f"sliding-{number}", begin_with=jax.tree.map(jnp.asarray, begin)))
+            # copies: a step works in the memory of what it is given
+            slid = result(run(again, f"sliding-{number}", begin_with=jax.tree.map(jnp.array, begin)))
         except FitError:
             break
-        if lost(slid) > lost(found) / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
+        after = lost(slid)
+        if after > before / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
             seconds, compile_seconds = slid.trace.seconds, slid.trace.compile_seconds  # those of all runs
             return replace(found, trace=replace(found.trace, seconds=seconds, compile_seconds=compile_seconds))
-        found = slid
+        found, before = slid, after
     return found
