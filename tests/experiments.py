@@ -38,7 +38,15 @@ systems:
     kind: sim
     optics: {na: 1.4, emission_wavelength_um: 0.515, excitation_wavelength_um: 0.488, pixel_um: 0.065}
     frames: {order: t angle phase}
-reconstruction: {acquisitions_per_job: 1, static: [1], held_out: [1], held_out_frames: 1, steps: 20, padding_px: 4}
+reconstruction:
+  acquisitions_per_job: 1
+  static: [1]
+  held_out: [1]
+  held_out_frames: 1
+  steps: 20
+  starts: 1
+  sliding: false
+  padding_px: 4
 movie: {height_px: 64}
 """
 
@@ -55,7 +63,7 @@ systems:
 reconstruction: {{{reconstruction}}}
 {rest}"""
 #: A fit that takes a second.
-FEW_STEPS = "steps: 20, starts: 1, padding_px: 4"
+FEW_STEPS = "steps: 20, starts: 1, sliding: false, padding_px: 4"
 SMALL_MOVIE = "movie: {height_px: 64}\n"
 
 

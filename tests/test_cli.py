@@ -86,7 +86,7 @@ def test_init_writes_what_the_files_say_and_lists_the_rest(recording) -> None:
 def test_reconstruct_one_file(recording, tmp_path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
-        SMALL_CONFIG.replace("steps: 20", "steps: 3").replace("static: [1], held_out: [1]", "static: false")
+        SMALL_CONFIG.replace("steps: 20", "steps: 3").replace("static: [1]\n  held_out: [1]", "static: false")
     )
     out = tmp_path / "out.ome.zarr"
     call("reconstruct", recording, out, "--config", config, "--system", "sim", "--acquisitions", "0:1")

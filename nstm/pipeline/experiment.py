@@ -42,7 +42,7 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 4,
     "illumination": 6,
-    "reconstruct": 10,
+    "reconstruct": 11,
     "conventional": 7,
     "assemble": 3,
     "evaluate": 5,

@@ -198,11 +198,11 @@ class MotionGrids(Motion):
             total = total + spread(jnp.tensordot(t, weight * c, axes=(1, 1)), matrices)
         return total * self.unit_px
 
-    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, ""]:
+    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "2"]:
         """Mean squared gradient of the displacement (pixels per pixel), or the usual one where parts slide."""
         pitches = tuple(len(matrix) / max(1, matrix.shape[1] - 1) for matrix in self.matrices)
         if self.slides:
-            return usual_squared_gradient(nodes, pitches, _ALIKE)
+            return jnp.stack([usual_squared_gradient(nodes, pitches, _ALIKE), jnp.zeros((), nodes.dtype)])
         return mean_squared_gradient(nodes, pitches)
 
     def with_sliding(self, coefficients: list[Array]) -> list[Array]:

@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -14,8 +15,11 @@ from nstm.settings import Reconstruction
 from nstm.spacetime.renderer import Parameters, Renderer
 from nstm.spacetime.representation import windows
 
-#: Mean squared gradients that count as none: of the displacement, and of its change of velocity per mean step.
-_EVEN, _STEADY = 1e-4, 1e-5
+#: Mean squares that count as none: gradients of the displacement; those of its change of velocity per mean step, and
+#: that change itself.
+_EVEN, _STEADY = np.array([1e-4, 1e-4]), np.array([1e-5, 1e-5, 1e-4])
+#: Weights of the priors: of the parts against each other, of the field as a whole, of its shaking.
+_WEIGHTS = np.array([1.0, 1.0, 0.1])
 
 
 class Objective(eqx.Module):
@@ -66,11 +70,12 @@ class Objective(eqx.Module):
         """What is known of any motion: neighbouring places move, and change their velocity, alike.
 
         How much alike differs from sample to sample, so each prior is a Gaussian whose variance is found along with
-        the motion: ``- log p = K / 2 log(mean square)`` for a motion of ``K`` numbers.
+        the motion: ``- log p = K / 2 log(mean square)`` for a motion of ``K`` numbers. How the sample moves as a whole
+        has variances of its own: one that turns or shakes as a whole does not let its parts move as they like.
         """
         rough, unsteady = self.renderer.motion.roughness(nodes), self.renderer.unsteadiness(nodes, which)
-        return self.schedule["smoothness"] * jnp.log(rough + _EVEN) + self.schedule["steadiness"] * jnp.log(
-            unsteady + _STEADY
+        return jnp.sum(self.schedule["smoothness"] * jnp.log(rough + _EVEN)) + jnp.sum(
+            self.schedule["steadiness"] * jnp.log(unsteady + _STEADY)
         )
 
     def gradient(
@@ -129,7 +134,7 @@ def make_objective(
     """The objective of ``settings``; see :func:`nstm.spacetime.fit.fit` for the arguments."""
     data = jnp.asarray(data, jnp.float32)
     scene, motion, noise = settings.of_scene, settings.of_motion, noise_variance or 0.0
-    freedom = renderer.motion.freedom / data.size
+    weights_of_motion = noise * renderer.motion.freedom / data.size * _WEIGHTS
     schedule = {
         "steps": settings.steps,
         "late_from": settings.late_from,
@@ -137,8 +142,8 @@ def make_objective(
         "scene": scene.scene_rate,
         "motion": motion.motion_rate,
         "illumination": settings.illumination_rate,
-        "smoothness": motion.motion_smoothness * noise * freedom,
-        "steadiness": motion.motion_steadiness * noise * freedom,
+        "smoothness": motion.motion_smoothness * weights_of_motion[:2],
+        "steadiness": motion.motion_steadiness * weights_of_motion,
         "nonnegativity": scene.scene_nonnegativity,
         "tikhonov": scene.scene_tikhonov,
         "scene_smoothness": scene.scene_smoothness * noise,
@@ -148,7 +153,7 @@ def make_objective(
         renderer=renderer,
         data=data,
         weights=jnp.ones(len(data), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32),
-        schedule={k: jnp.float32(v) for k, v in schedule.items()},
+        schedule={k: jnp.asarray(v, jnp.float32) for k, v in schedule.items()},
         key=jax.random.PRNGKey(settings.seed),
         frames_per_step=frames_per_step,
         at_once=_at_once(frames_per_step, settings.frames_at_once),

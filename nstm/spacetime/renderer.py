@@ -18,9 +18,6 @@ from nstm.spacetime.rendering import Back, Once, PerPixel, Rendering
 from nstm.spacetime.representation import Motion, Scene, relative_times
 from nstm.systems.forward import ForwardModel
 
-#: Weight of a change of velocity beside that of its gradient.
-_SHAKE = 1e-3
-
 #: Coefficients of scene and motion, and corrections of the calibration by name.
 Parameters = dict[str, Any]
 
@@ -70,21 +67,21 @@ class Renderer(eqx.Module):
 
     def unsteadiness(
         self, nodes: Float[Array, "n k d *nodes"], which: Int[Array, "n"] | None = None
-    ) -> Float[Array, ""]:
-        """How differently neighbouring places change their velocity from one measurement to the next.
+    ) -> Float[Array, "3"]:
+        """How differently neighbouring places change their velocity from one measurement to the next, and how much.
 
-        The mean squared gradient of that change, and a little of its own square, which holds what no measurement
-        tells: a sample may shake as a whole, but its parts do so together.
+        The mean squared gradients of that change (:meth:`Motion.roughness`) and its own mean square (pixels): a sample
+        may shake as a whole, but its parts do so together.
         """
         if len(nodes) < 3:
-            return jnp.zeros((), nodes.dtype)
+            return jnp.zeros(3, nodes.dtype)
         times = jnp.mean(self.model.times if which is None else self.model.times[which], axis=1)
         order = jnp.argsort(times)
         step = jnp.diff(times[order])
         mean = jnp.maximum(jnp.mean(step), 1e-9)
         wait = jnp.maximum(step / mean, 1e-3).reshape(-1, *[1] * (nodes.ndim - 1))
         change = jnp.diff(jnp.diff(nodes[order], axis=0) / wait, axis=0)
-        return self.motion.roughness(change) + _SHAKE * jnp.mean(change**2)
+        return jnp.append(self.motion.roughness(change), jnp.mean(change**2))
 
     def moved(self, shared: Any, nodes: Float[Array, "n k d *nodes"]) -> tuple[Float[Array, "n k c *space"], Back]:
         """The scene at the times of some measurements, and what adds its gradient to that of ``shared``."""

@@ -79,18 +79,28 @@ class Motion(eqx.Module):
         """The displacement of every pixel at the times of ``in_time``."""
         return self.spread(self.nodes(coefficients, in_time, alpha))
 
-    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, ""]:
-        """Mean squared gradient of the displacement (pixels per pixel), a gauge where nothing tells the motion."""
+    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "2"]:
+        """Mean squared gradient of the displacement (pixels per pixel), a gauge where nothing tells the motion.
+
+        Of the parts against each other first, then of the field as a whole: what turns, stretches and shears.
+        """
         return mean_squared_gradient(nodes, (1.0,) * (nodes.ndim - 3))
 
 
-def mean_squared_gradient(nodes: Float[Array, "... *nodes"], pitches: tuple[float, ...]) -> Float[Array, ""]:
-    """Sum over the last axes of the mean squared difference of neighbours, which are ``pitches`` pixels apart."""
-    total = jnp.zeros((), nodes.dtype)
-    for axis, pitch in zip(range(-len(pitches), 0), pitches, strict=True):
+def mean_squared_gradient(nodes: Float[Array, "... *nodes"], pitches: tuple[float, ...]) -> Float[Array, "2"]:
+    """Variance over the field of the difference of neighbours, ``pitches`` pixels apart, and mean square of its mean.
+
+    Both summed over the last axes.
+    """
+    field = tuple(range(-len(pitches), 0))
+    apart = whole = jnp.zeros((), nodes.dtype)
+    for axis, pitch in zip(field, pitches, strict=True):
         if nodes.shape[axis] > 1:
-            total += jnp.mean((jnp.diff(nodes, axis=axis) / pitch) ** 2)
-    return total
+            slope = jnp.diff(nodes, axis=axis) / pitch
+            mean = jnp.mean(slope, axis=field, keepdims=True)
+            apart += jnp.mean((slope - mean) ** 2)
+            whole += jnp.mean(mean**2)
+    return jnp.stack([apart, whole])
 
 
 def usual_squared_gradient(

@@ -54,7 +54,7 @@ def inputs(job, tmp_path_factory):
 
 
 def reconstruct(inputs: Path, disk: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(inputs / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", JOB, str(inputs), str(disk), str(out)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 

@@ -42,7 +42,7 @@ def sample(tmp_path_factory):
             "camera": {"offset": 100},
         },
         "conventional": {},
-        "reconstruction": {"steps": 120, "padding_px": 4, "output_times": "orientations"},
+        "reconstruction": {"steps": 120, "starts": 1, "padding_px": 4, "output_times": "orientations"},
     }
     run_quality(params, folder / "raw.ome.zarr", folder / "quality.json")
     run_illumination(params, folder / "raw.ome.zarr", folder / "quality.json", folder / "illumination.json")

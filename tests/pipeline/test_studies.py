@@ -19,13 +19,14 @@ from nstm.simulate.studies import STUDIES, StudyCase, record_case
 from nstm.spacetime import reconstruct
 
 SIDE = 32
+FEW = {"steps": 20, "starts": 1, "sliding": False}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The translations of the motion study, tiny: folder, and by system the files of the case."""
     folder = tmp_path_factory.mktemp("studies")
-    runs = Studies.model_validate({"multigrid": {"side_px": SIDE, "reconstruction": {"steps": 20, "starts": 1}}})
+    runs = Studies.model_validate({"multigrid": {"side_px": SIDE, "reconstruction": FEW}})
     files = {}
     for system in ("dpc", "sim"):
         files[system] = folder / f"{system}.json", folder / f"{system}.npz"
@@ -91,7 +92,7 @@ def test_without_coarse_to_fine_every_level_is_open_from_the_start():
     system, (frames, times) = system_of(recording.microscope), stacked(recording)
 
     def moved(open_at: float) -> list[bool]:
-        settings = override(Reconstruction(), {"steps": 40, "starts": 1, "windows_open_at": open_at})
+        settings = override(Reconstruction(), {**FEW, "steps": 40, "windows_open_at": open_at})
         fit = reconstruct(system, frames, times, settings, calibration=calibration_of(recording), snapshots=[20])
         return [bool(np.any(level)) for level in fit.trace.snapshots[20]["scene"]]
 
@@ -127,7 +128,7 @@ def test_a_case_is_fitted_twice_and_compared_with_the_truth(finished):
 
 
 def test_rows_of_a_rolling_shutter(tmp_path):
-    runs = Studies.model_validate({"multigrid": {"side_px": SIDE, "reconstruction": {"steps": 20, "starts": 1}}})
+    runs = Studies.model_validate({"multigrid": {"side_px": SIDE, "reconstruction": FEW}})
     files = tmp_path / "case.json", tmp_path / "case.npz"
     studies.run_study_case(runs.case_params("multigrid", "rows", "diffusercam-swing-5"), files[1], files[0])
     record, images = read_json(files[0]), dict(np.load(files[1]))

@@ -45,11 +45,14 @@ def test_a_constant_motion_coefficient_moves_everything_alike_in_units_of_the_fi
     np.testing.assert_allclose(field[:, 1], 0.1 * np.sqrt(24 * 40), rtol=1e-5)
 
 
-def test_roughness_of_a_shear_is_its_squared_gradient():
+def test_a_shear_is_rough_as_a_whole_only():
     grids = MotionGrids((1, 30, 30), 2, Multigrid())
     nodes = np.zeros((1, 2, *(m.shape[1] for m in grids.matrices)), np.float32)
     nodes[0, 1] = np.linspace(0, 3, nodes.shape[-2])[:, None]  # x moves with y: 3 px over 30 px
-    np.testing.assert_allclose(grids.roughness(jnp.asarray(nodes)), 0.1**2 / 2, rtol=1e-4)
+    np.testing.assert_allclose(grids.roughness(jnp.asarray(nodes)), [0, 0.1**2 / 2], rtol=1e-4, atol=1e-9)
+    nodes[0, 1] *= np.where(np.arange(nodes.shape[-1]) % 2, 1, -1)  # one way and the other: nothing as a whole
+    apart, whole = grids.roughness(jnp.asarray(nodes))
+    assert apart > 1 > 0.01 > whole
 
 
 def test_a_ramp_is_a_ramp_at_every_octave():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.robustness import judged, listed
+from benchmarks.robustness import judged, judged_side_by_side, listed
 
 CASES = {case.name: case for case in listed()}
 #: Below 2 px between neighbouring frames, a few seconds each; parts that slide along a line and motion that changes
@@ -38,7 +38,7 @@ def test_the_motion_is_found(name: str) -> None:
 
 @pytest.mark.soak
 def test_most_motions_below_two_pixels_per_frame_are_found() -> None:
-    slow = [result for result in map(judged, CASES.values()) if result.interval_px < 2]
+    slow = [result for result in judged_side_by_side(CASES.values(), jobs=2) if result.interval_px < 2]
     lost = [result.case.name for result in slow if not result.found]
     # what slides along a sharp line or deforms within the acquisition is lost as yet (docs/results.md)
     assert len(lost) <= 0.25 * len(slow), f"lost: {', '.join(lost)}"

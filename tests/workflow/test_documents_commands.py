@@ -42,7 +42,7 @@ systems:
     optics: {na: 1.4, index: 1.518, emission_wavelength_um: 0.515, excitation_wavelength_um: 0.488}
     camera: {offset: 100}
     frames: {order: t angle phase}
-reconstruction: {steps: 40, starts: 1}
+reconstruction: {steps: 40, starts: 1, sliding: false}
 """
 
 
@@ -54,7 +54,7 @@ def checkout(tmp_path_factory):
     run_simulate("er_small", small / "er_moving.ome.tif", small / "er_moving_truth.ome.zarr")
     made.edit("config/config.yaml", lambda _: DEMO)
     made.edit("config/samples.tsv", lambda text: "".join(text.splitlines(keepends=True)[:2]))
-    short = "reconstruction: {steps: 40, starts: 1}\n"
+    short = "reconstruction: {steps: 40, starts: 1, sliding: false}\n"
     for example in (made.folder / "config" / "examples").glob("*/config.yaml"):
         example.write_text(example.read_text().split("reconstruction:")[0] + short)
         sheet = example.with_name("samples.tsv")
@@ -96,7 +96,7 @@ def fill_in(config, **more):
             section, key = name.split(".")
             if key in (system.get(section) or {}) and system[section][key] is None:
                 system[section][key] = value
-    found["reconstruction"] |= {"steps": 40, "starts": 1}
+    found["reconstruction"] |= {"steps": 40, "starts": 1, "sliding": False}
     config.write_text(yaml.safe_dump(found, sort_keys=False))
 
 

@@ -18,7 +18,7 @@ systems:
     illumination: {patterns: 6}
     solver: {methods: [per_frame, ubsim], iterations: 20}
     frames: {order: t pattern}
-reconstruction: {steps: 30, starts: 1, padding_px: 4}
+reconstruction: {steps: 30, starts: 1, sliding: false, padding_px: 4}
 movie: {height_px: 64, panels: [widefield, conventional, ubsim, nstm]}
 """
 STORES = ("widefield", "conventional", "ubsim", "nstm", "motion")
