@@ -40,7 +40,7 @@ def plain_errors(command: F) -> F:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(2) from None
 
-    return wrapped  # type: ignore[return-value]
+    return wrapped  # type: ignore[return-value]  # the signature is that of what it wraps
 
 
 @app.command()

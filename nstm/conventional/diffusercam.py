@@ -94,7 +94,7 @@ def total_variation(
         jnp.asarray(grid.padded(frame / strength)),
         jnp.asarray(grid.transfer),
         jnp.asarray(grid.padded(np.ones((1, *frame.shape[-2:]), np.float32))),
-        Admm(*(jnp.float32(v) for v in weights)),  # type: ignore[arg-type]
+        Admm(*(jnp.float32(v) for v in weights)),  # type: ignore[arg-type]  # numbers of the device
         iterations,
     )
     rows, columns = grid.window(scene_shape)

@@ -213,7 +213,7 @@ def fista(
     shape = (camera.layers, data.shape[1], *camera.diffuser.scene_shape)
     step = _SAFE / float(lipschitz(camera, data.shape[1])) if step is None else step
     video = jnp.zeros(shape, jnp.float32) if start is None else jnp.asarray(start, jnp.float32)
-    scaled = Prior(jnp.float32(prior.weight * step), jnp.float32(prior.time))  # type: ignore[arg-type]
+    scaled = Prior(jnp.float32(prior.weight * step), jnp.float32(prior.time))  # type: ignore[arg-type]  # numbers of the device
     found, squares = _iterate(
         camera, jnp.asarray(data, jnp.float32), scaled, video, jnp.float32(step), iterations, proximal
     )

@@ -55,7 +55,7 @@ class TiffImage(ImageFile):
         data = file.read(math.prod(shape) * dtype.itemsize)
         if len(data) < math.prod(shape) * dtype.itemsize:
             raise self._changed(index, f"{len(data)} bytes of pixels are left")
-        stored = dtype.newbyteorder(self._dialect.order)  # type: ignore[arg-type]
+        stored = dtype.newbyteorder(self._dialect.order)  # type: ignore[arg-type]  # "<" or ">"
         return np.frombuffer(data, stored).reshape(shape).astype(dtype, copy=False)
 
     def _read_coded(self, file: BinaryIO, index: int, place: int) -> np.ndarray:

@@ -51,7 +51,7 @@ def resample(image: Image, shape: tuple[int, int]) -> Image:
         frequencies = np.arange(-((keep - 1) // 2), (keep - 1) // 2 + 1)
         resized = np.zeros((*spectrum.shape[:axis], m, *spectrum.shape[spectrum.ndim + axis + 1 :]), spectrum.dtype)
         into, out_of = [slice(None)] * spectrum.ndim, [slice(None)] * spectrum.ndim
-        into[axis], out_of[axis] = frequencies % m, frequencies % n  # type: ignore[call-overload]
+        into[axis], out_of[axis] = frequencies % m, frequencies % n  # type: ignore[call-overload]  # arrays beside slices
         resized[tuple(into)] = spectrum[tuple(out_of)]
         spectrum = resized
     gain = shape[0] * shape[1] / (old[0] * old[1])
@@ -171,7 +171,7 @@ def ring_equalise(image: Image, truth: Image, pixel_um: float, kc: float) -> Ima
 
 def _ring_equalised(image: Image, truth: Image, pixel_um: float, kc: float) -> Image:
     a, b = windowed_spectra(image, truth)
-    f = radial_frequency(crop(truth).shape, pixel_um)  # type: ignore[arg-type]
+    f = radial_frequency(crop(truth).shape, pixel_um)  # type: ignore[arg-type]  # two numbers: an image
     width = 1 / (min(crop(truth).shape) * pixel_um)
     ring = np.rint(f / width).astype(int)
     cross = np.bincount(ring.ravel(), (b * a.conj()).real.ravel())

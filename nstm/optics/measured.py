@@ -77,7 +77,7 @@ def read_otf(path: Path, *, pixel_um: float, z_step_um: float | None) -> Measure
     if path.suffix.lower() in (".tif", ".tiff"):
         try:
             with tifffile.TiffFile(path) as file:
-                pages, description = file.asarray(), file.pages[0].description  # type: ignore[union-attr]
+                pages, description = file.asarray(), file.pages[0].description  # type: ignore[union-attr]  # the first page is never a frame
         except (OSError, tifffile.TiffFileError) as error:
             raise DataError(f"{path}: cannot be read as a transfer function: {error}") from None
         pages = np.asarray(pages, np.float32)

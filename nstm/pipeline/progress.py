@@ -73,7 +73,7 @@ class Progress:
         if self.folder is None:
             return
         with replace_whole(self._results(index)) as partial, partial.open("wb") as file:
-            np.savez(file, record=np.array(json.dumps(plain(record))), **arrays)  # type: ignore[arg-type]
+            np.savez(file, record=np.array(json.dumps(plain(record))), **arrays)  # type: ignore[arg-type]  # of numpy's stub
         shutil.rmtree(self.folder / f"{index:05d}", ignore_errors=True)
 
     def clear(self) -> None:

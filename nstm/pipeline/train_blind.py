@@ -58,7 +58,7 @@ def run_training(
         "settings": s.model_dump(),
         "images": {name: len(of) for name, of in training.images.items()},
         "simulated_images": images is None,
-        "parameters": parameters(found.network),  # type: ignore[arg-type]
+        "parameters": parameters(found.network),  # type: ignore[arg-type]  # a network of this mode
         "validation_loss": min(history.validation),
         "epochs": len(history.validation),
         "seconds": sum(history.seconds),

@@ -63,4 +63,4 @@ def _napari() -> ModuleType:
     screens = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in screens):
         raise DataError("there is no screen here (DISPLAY is not set): run it on a desktop, or with ssh -X")
-    return napari  # type: ignore[no-any-return]
+    return napari  # type: ignore[no-any-return]  # an optional package without types

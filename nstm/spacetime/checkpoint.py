@@ -73,7 +73,7 @@ def write_checkpoint(path: str | os.PathLike[str], mark: str, progress: Progress
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     history = np.concatenate(progress.history)
     with partial.open("wb") as file:
-        np.savez(file, about=np.array(json.dumps(about)), history=history, **arrays)  # type: ignore[arg-type]
+        np.savez(file, about=np.array(json.dumps(about)), history=history, **arrays)  # type: ignore[arg-type]  # of numpy's stub
         file.flush()
         os.fsync(file.fileno())
     if path.exists():

@@ -43,7 +43,7 @@ def peak_bytes(renderer: Renderer, frame_shape: tuple[int, ...], settings: Recon
     state = 3 * sum(leaf.nbytes for leaf in jax.tree.leaves(parameters))  # the coefficients and both their moments
     fitted = renderer if move else replace(renderer, rendering=Still())
     steps = _total(lowered(fitted, frame_shape, settings)) + state
-    prediction = _total(predict.lower(renderer, parameters))  # type: ignore[attr-defined]
+    prediction = _total(predict.lower(renderer, parameters))  # type: ignore[attr-defined]  # wrapped by equinox
     return max(steps, prediction) + _COPIES_OF_FRAMES * _FLOAT32 * math.prod(frame_shape)
 
 

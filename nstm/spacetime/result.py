@@ -162,7 +162,7 @@ class Fit:
                 residual=self.residual,
                 loss=self.trace.loss,
                 frame_loss=self.trace.frame_loss,
-                **arrays,  # type: ignore[arg-type]
+                **arrays,  # type: ignore[arg-type]  # of numpy's stub
             )
         partial.replace(path)
 

@@ -272,7 +272,7 @@ class Tiles:
                 fit.save(one)
                 files[f"tile_{i}"] = np.fromfile(one, np.uint8)
             corners = np.array(self.tiling.corners)
-            np.savez(file, tiles=np.array(json.dumps(meta)), corners=corners, **files)  # type: ignore[arg-type]
+            np.savez(file, tiles=np.array(json.dumps(meta)), corners=corners, **files)  # type: ignore[arg-type]  # of numpy's stub
         partial.replace(path)
 
 

@@ -89,7 +89,7 @@ class Dpc(ImagingSystem):
         return found
 
     @functools.cached_property
-    def frame_axes(self) -> dict[str, int]:  # type: ignore[override]
+    def frame_axes(self) -> dict[str, int]:  # type: ignore[override]  # known with the settings
         """The sources; a measured map says how many there are."""
         light = self.settings.illumination
         if light.leds is not None:

@@ -45,7 +45,7 @@ class Speckle(ImagingSystem):
     settings: SpeckleSettings
 
     @functools.cached_property
-    def frame_axes(self) -> dict[str, int]:  # type: ignore[override]
+    def frame_axes(self) -> dict[str, int]:  # type: ignore[override]  # known with the settings
         """The patterns of an acquisition."""
         return {"pattern": self.settings.illumination.patterns}
 

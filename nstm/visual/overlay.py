@@ -83,9 +83,9 @@ def overlay_figure(
 def _time_strip(figure: Figure, stamps: Sequence[str], time_indices: Sequence[int]) -> None:
     """The times as swatches below the pictures."""
     tones = srgb_from_linear(time_colours(len(time_indices)) * len(time_indices) / 3)
-    shown = range(len(time_indices))
+    shown: Sequence[int] = range(len(time_indices))
     if len(time_indices) > 5:
-        shown = sorted({0, len(time_indices) // 2, len(time_indices) - 1})  # type: ignore[assignment]
+        shown = sorted({0, len(time_indices) // 2, len(time_indices) - 1})
     y, swatch = 0.27 / figure.get_figheight(), 0.16 / figure.get_figwidth()
     x = 0.05 / figure.get_figwidth()
     for k in range(len(time_indices)):

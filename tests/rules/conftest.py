@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.experiments import SMALL_CONFIG, Workdir
+from tests.experiments import SMALL_CONFIG, Workdir, script
 
 HOSTILE = "a 'b' $(touch pwned) {c} <script>alert(1).tif"
 
@@ -104,3 +104,30 @@ def blind(tmp_path_factory) -> Workdir:
             noise = np.random.default_rng(number).random((64, 64))
             iio.imwrite(workdir.folder / "images" / structure / f"{number}.png", (255 * noise**4).astype(np.uint8))
     return workdir
+
+
+#: The paper's studies in miniature, as a config has them.
+TINY_STUDIES = {
+    "multigrid": {"side_px": 32, "reconstruction": {"steps": 4, "starts": 1, "sliding": False}},
+    "networks": {"studies": []},
+}
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory) -> Workdir:
+    """An experiment whose studies take seconds."""
+    small = {"sample": "small", "path": "../simulated/er_small.ome.tif", "system": "sim"}
+    config = SMALL_CONFIG + f"studies: {json.dumps(TINY_STUDIES)}\n"
+    return Workdir(tmp_path_factory.mktemp("studies"), config, [small])
+
+
+@pytest.fixture(scope="session")
+def study_case(tmp_path_factory) -> tuple[Path, Path]:
+    """Figures and images of one case, by the function of its script."""
+    from nstm.pipeline.study_runs import Studies
+
+    folder = tmp_path_factory.mktemp("study_case")
+    params = Studies.model_validate(TINY_STUDIES).case_params("multigrid", "motion", "dpc-static")
+    record, images = folder / "case.json", folder / "case.npz"
+    script("study_case").main(params, images, record)
+    return record, images
