@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE_STAMP := $(VENV)/.installed-docs
 SNAKEMAKE := $(BIN)/snakemake
+HEAVY := tests/rules tests/workflow tests/slurm
 REAL_DATA := ../shared/data/sim
 CONFIG_HOME := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 
@@ -41,7 +42,8 @@ demo: $(STAMP) ## simulate a living sample, reconstruct it, and say where movie 
 test: $(STAMP) lint site ## run all checks and tests
 	@.ci/slurm-packages || true
 	@.ci/browser-packages || true
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q tests/rules tests/workflow tests/slurm tests
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q $(HEAVY)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -x -q -n $(CORES) --dist loadfile $(addprefix --ignore=,$(HEAVY)) tests
 
 soak: $(STAMP) ## damaged files and configs (NSTM_SOAK=600 for more), SLURM under chaos, all of benchmarks/robustness.tsv
 	@.ci/slurm-packages || true
