@@ -122,6 +122,8 @@ def _of_windows(source: _Source, baseline: Baseline) -> _Results:
         frames, own = stack(index)
         return baseline.reconstruct(frames, own, pixel, source.settings)
 
+    refused = {i: baseline.refuses(stack(i)[0]) for i in placed} if baseline.refuses else {}
+    placed = {i: centre for i, centre in placed.items() if not refused.get(i)}
     about: dict[str, Any] = {}
     if baseline.at_rest:
         about["at_rest"] = window_blocks / raw.sizes[block]
@@ -133,7 +135,7 @@ def _of_windows(source: _Source, baseline: Baseline) -> _Results:
     indices = range(len(axis.times_s))
     return _Results(
         image,
-        flags=["" if i in placed else _missing(source.usable(axis.acquisition[i])) for i in indices],
+        flags=["" if i in placed else refused.get(i) or _missing(source.usable(axis.acquisition[i])) for i in indices],
         about={
             **about,
             "window": window_blocks,

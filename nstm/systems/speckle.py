@@ -142,6 +142,7 @@ class Speckle(ImagingSystem):
                 check=self._disagreement if method == "ubsim" else None,
                 check_every=solver.check_every,
                 at_rest=True,
+                refuses=functools.partial(self._refuses, method),
             )
             for name, method in zip(names, solver.methods, strict=True)
         }
@@ -151,6 +152,7 @@ class Speckle(ImagingSystem):
             step=rolling.step,
             reconstruct=self._widefield,
             effective_transfer="widefield",
+            refuses=functools.partial(self._refuses, "widefield"),
         )
         return {**blind, "widefield": widefield}
 
@@ -172,6 +174,16 @@ class Speckle(ImagingSystem):
         settings: Conventional,
     ) -> np.ndarray:
         return self.blind(method, frames, pixel_um).density[None, None]
+
+    def _refuses(self, method: str, frames: np.ndarray) -> str:
+        """Why a window has no result: too many of its frames are dead, damaged or full."""
+        used = illumination_speckle.usable(_planes(frames), self._full()).used
+        lost, least = int(np.sum(~used)), illumination_speckle.FEWEST
+        together = self._network.frames if method == "ubsim" else None
+        if lost and len(used) - lost < (least if together is None else together):
+            needs = f"at least {least} must be left" if together is None else f"the network takes {together} together"
+            return f"{lost} of the {len(used)} frames of this window are dead, damaged or full: {needs}"
+        return ""
 
     def _disagreement(self, image: np.ndarray, frames: np.ndarray, pixel_um: float) -> float:
         """Difference from conjugate gradients as the objective would see it, root mean square, a share of theirs."""
