@@ -17,7 +17,6 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -210,17 +209,17 @@ def _cost(case: Case) -> float:
 
 def judged_side_by_side(cases: Iterable[Case], jobs: int) -> Iterator[Judged]:
     """:func:`judged` in ``jobs`` processes of one core each, the longest first, in the order in which they end."""
-    one_core = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    one_core = {
+        "OMP_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    }
     before = {name: os.environ.get(name) for name in one_core}
     os.environ.update({name: value for name, value in one_core.items() if before[name] is None})
-    # a few cases each: compiled programs hold memory maps, of which a process has a limited number
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=8)
     try:
-        ordered = sorted(cases, key=_cost, reverse=True)
-        for done in as_completed([pool.submit(judged, case) for case in ordered]):
-            yield done.result()
+        # a few cases each: compiled programs hold memory maps, of which a process has a limited number
+        with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=8) as pool:
+            yield from pool.imap_unordered(judged, sorted(cases, key=_cost, reverse=True))
     finally:
-        pool.shutdown(cancel_futures=True)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

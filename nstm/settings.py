@@ -144,7 +144,11 @@ _MotionSmoothness = Annotated[
 ]
 _MotionSteadiness = Annotated[
     float,
-    Field(ge=0, description="the same for neighbouring places that change their velocity alike"),
+    Field(
+        ge=0,
+        description="the same for neighbouring places that change their velocity alike, and for how the sample "
+        "shakes as a whole",
+    ),
 ]
 
 

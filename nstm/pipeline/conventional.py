@@ -122,7 +122,7 @@ def _of_windows(source: _Source, baseline: Baseline) -> _Results:
         frames, own = stack(index)
         return baseline.reconstruct(frames, own, pixel, source.settings)
 
-    refused = {i: baseline.refuses(stack(i)[0]) for i in placed} if baseline.refuses else {}
+    refused = {i: baseline.why_none(stack(i)[0]) for i in placed} if baseline.why_none else {}
     placed = {i: centre for i, centre in placed.items() if not refused.get(i)}
     about: dict[str, Any] = {}
     if baseline.at_rest:

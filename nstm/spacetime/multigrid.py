@@ -199,7 +199,7 @@ class MotionGrids(Motion):
         return total * self.unit_px
 
     def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "2"]:
-        """Mean squared gradient of the displacement (pixels per pixel), or the usual one where parts slide."""
+        """Mean squared gradient of the displacement (pixels per pixel), or the usual one, of all, where parts slide."""
         pitches = tuple(len(matrix) / max(1, matrix.shape[1] - 1) for matrix in self.matrices)
         if self.slides:
             return jnp.stack([usual_squared_gradient(nodes, pitches, _ALIKE), jnp.zeros((), nodes.dtype)])

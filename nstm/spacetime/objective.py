@@ -18,14 +18,14 @@ from nstm.spacetime.representation import windows
 #: Mean squares that count as none: gradients of the displacement; those of its change of velocity per mean step, and
 #: that change itself.
 _EVEN, _STEADY = np.array([1e-4, 1e-4]), np.array([1e-5, 1e-5, 1e-4])
-#: Weights of the priors: of the parts against each other, of the field as a whole, of its shaking.
+#: Weights of the priors, measured: of the parts against each other, of the field as a whole, of its shaking.
 _WEIGHTS = np.array([1.0, 1.0, 0.1])
 
 
 class Objective(eqx.Module):
     """Misfit and priors of one acquisition.
 
-    ``schedule`` holds the numbers that a run may change without being compiled anew: steps, rates and weights.
+    ``schedule`` holds the values that a run may change without being compiled anew: steps, rates and weights.
     """
 
     renderer: Renderer
@@ -71,7 +71,8 @@ class Objective(eqx.Module):
 
         How much alike differs from sample to sample, so each prior is a Gaussian whose variance is found along with
         the motion: ``- log p = K / 2 log(mean square)`` for a motion of ``K`` numbers. How the sample moves as a whole
-        has variances of its own: one that turns or shakes as a whole does not let its parts move as they like.
+        has variances of its own: one that turns or shakes as a whole does not let its parts move as they like. What
+        moves as a whole has fewer numbers than ``K``; with so little weight it drifts where a dim sample is at rest.
         """
         rough, unsteady = self.renderer.motion.roughness(nodes), self.renderer.unsteadiness(nodes, which)
         return jnp.sum(self.schedule["smoothness"] * jnp.log(rough + _EVEN)) + jnp.sum(
@@ -134,7 +135,7 @@ def make_objective(
     """The objective of ``settings``; see :func:`nstm.spacetime.fit.fit` for the arguments."""
     data = jnp.asarray(data, jnp.float32)
     scene, motion, noise = settings.of_scene, settings.of_motion, noise_variance or 0.0
-    weights_of_motion = noise * renderer.motion.freedom / data.size * _WEIGHTS
+    prior_weights = noise * renderer.motion.freedom / data.size * _WEIGHTS
     schedule = {
         "steps": settings.steps,
         "late_from": settings.late_from,
@@ -142,8 +143,8 @@ def make_objective(
         "scene": scene.scene_rate,
         "motion": motion.motion_rate,
         "illumination": settings.illumination_rate,
-        "smoothness": motion.motion_smoothness * weights_of_motion[:2],
-        "steadiness": motion.motion_steadiness * weights_of_motion,
+        "smoothness": motion.motion_smoothness * prior_weights[:2],
+        "steadiness": motion.motion_steadiness * prior_weights,
         "nonnegativity": scene.scene_nonnegativity,
         "tikhonov": scene.scene_tikhonov,
         "scene_smoothness": scene.scene_smoothness * noise,

@@ -58,7 +58,7 @@ class Baseline:
     ``channels`` are those of its result, ``None``: those of the system.
     ``check(image, frames, pixel_um)`` tells how far the image of a window is from that of an independent method, a
     share of that one's; it is asked at every ``check_every``-th window. ``at_rest``: motion within a window ruins
-    the result. ``refuses(frames)`` says why the window of these frames has no result, "" where it has one.
+    the result. ``why_none(frames)`` says why the window of these frames has no result, "" where it has one.
     """
 
     label: str
@@ -70,7 +70,7 @@ class Baseline:
     check: Callable[[np.ndarray, np.ndarray, float], float] | None = None
     check_every: int = 0
     at_rest: bool = False
-    refuses: Callable[[np.ndarray], str] | None = None
+    why_none: Callable[[np.ndarray], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ class Speckle(ImagingSystem):
                 check=self._disagreement if method == "ubsim" else None,
                 check_every=solver.check_every,
                 at_rest=True,
-                refuses=functools.partial(self._refuses, method),
+                why_none=functools.partial(self._why_none, method),
             )
             for name, method in zip(names, solver.methods, strict=True)
         }
@@ -152,7 +152,7 @@ class Speckle(ImagingSystem):
             step=rolling.step,
             reconstruct=self._widefield,
             effective_transfer="widefield",
-            refuses=functools.partial(self._refuses, "widefield"),
+            why_none=functools.partial(self._why_none, "widefield"),
         )
         return {**blind, "widefield": widefield}
 
@@ -175,10 +175,10 @@ class Speckle(ImagingSystem):
     ) -> np.ndarray:
         return self.blind(method, frames, pixel_um).density[None, None]
 
-    def _refuses(self, method: str, frames: np.ndarray) -> str:
+    def _why_none(self, method: str, frames: np.ndarray) -> str:
         """Why a window has no result: too many of its frames are dead, damaged or full."""
         used = illumination_speckle.usable(_planes(frames), self._full()).used
-        lost, least = int(np.sum(~used)), illumination_speckle.FEWEST
+        lost, least = int(np.sum(~used)), 1 if method == "widefield" else illumination_speckle.FEWEST
         together = self._network.frames if method == "ubsim" else None
         if lost and len(used) - lost < (least if together is None else together):
             needs = f"at least {least} must be left" if together is None else f"the network takes {together} together"

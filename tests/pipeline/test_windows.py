@@ -67,8 +67,9 @@ def test_only_the_window_with_a_full_frame_has_no_result(sample):
     assert flags[3] == ("1 of the 6 frames of this window are dead, damaged or full: the network takes 6 together")
 
 
-def test_a_solver_goes_on_without_the_frame(sample):
-    assert np.isfinite(made(sample, "per_frame").values).all()
+@pytest.mark.parametrize("product", ["per_frame", "widefield"])
+def test_others_go_on_without_the_frame(sample, product):
+    assert np.isfinite(made(sample, product).values).all()
 
 
 def test_a_network_of_other_windows_is_an_error_not_a_flag(sample):

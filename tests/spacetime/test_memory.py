@@ -4,9 +4,11 @@ import gc
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import jax.monitoring
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from nstm.settings import Reconstruction
 from nstm.spacetime import memory
@@ -33,6 +35,18 @@ def volume():
     return make_renderer(model, FEW), np.random.default_rng(0).random(SHAPE, dtype=np.float32)
 
 
+@pytest.fixture
+def compiled_anew():
+    """A program that was compiled before is not read from the disk."""
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", folder)
+    compilation_cache.reset_cache()
+
+
+@pytest.mark.usefixtures("compiled_anew")
 def test_the_peak_is_known_before_the_fit_which_then_compiles_nothing_more(volume):
     renderer, frames = volume
     planned = memory.peak_bytes(renderer, SHAPE, FEW)

@@ -17,6 +17,7 @@ def test_two_runs_of_one_config_give_the_same_arrays(tmp_path) -> None:
             small_frames(2),
             f"{FEW_STEPS}, acquisitions_per_job: 2",
         )
+        work.env["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / name / "compiled")  # each compiles its own
         stores = [f"results/cell/timelapse/{product}.ome.zarr" for product in PRODUCTS]
         work.snakemake("--set-threads", "reconstruct=1", "--notemp", *stores)
         found.append(arrays(work))
