@@ -17,7 +17,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nstm.settings import Multigrid
-from nstm.spacetime.representation import Motion, Scene, mean_squared_gradient, usual_squared_gradient, windows
+from nstm.spacetime.representation import (
+    SHAKING,
+    Motion,
+    Scene,
+    mean_squared_gradient,
+    usual_squared_gradient,
+    windows,
+)
 
 #: Time intervals of the finest motion grid where the settings do not say.
 _MOST_INTERVALS = 8
@@ -149,6 +156,7 @@ class MotionGrids(Motion):
     unit_px: float = eqx.field(static=True)
     cells: int = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
+    shaking: float = eqx.field(static=True)
     slides: bool = eqx.field(static=True)
 
     def __init__(self, shape: tuple[int, int, int], frames: int, settings: Multigrid) -> None:
@@ -172,7 +180,8 @@ class MotionGrids(Motion):
         self.unit_px = float(np.sqrt(shape[1] * shape[2]))
         # where nothing slides, neighbours still move alike: the finer levels are for a few edges
         self.cells, self.slides = settings.motion_finest_cells, bool(sliding)
-        self.freedom = len(space) * times[-1] * math.prod(sides(cells[-1], space))
+        alike, free = (len(space) * times[-1] * math.prod(sides(c, space)) for c in (self.cells, cells[-1]))
+        self.freedom, self.shaking = free, SHAKING * alike
 
     def initial(self, seed: int) -> list[Array]:
         """Coefficients of a sample at rest, whatever the seed."""

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from nstm.settings import Networks
 from nstm.spacetime.embedding import Embedding, Lattice, resolutions
 from nstm.spacetime.multigrid import interpolation, spread
-from nstm.spacetime.representation import Coefficients, ContinuousScene, Motion
+from nstm.spacetime.representation import SHAKING, Coefficients, ContinuousScene, Motion
 
 #: The scene's box reaches beyond the field by this share of it on every side, so that what moves in has a place.
 _BEYOND = 0.5
@@ -116,6 +116,7 @@ class MotionNetwork(Motion):
     sizes: tuple[int, ...] = eqx.field(static=True)
     cells: int = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
+    shaking: float = eqx.field(static=True)
 
     def __init__(self, shape: tuple[int, int, int], settings: Networks) -> None:
         self.field = shape if shape[0] > 1 else shape[1:]
@@ -136,6 +137,7 @@ class MotionNetwork(Motion):
         )
         self.cells = max(cells[-1][1:], default=1)
         self.freedom = len(self.field) * math.prod(cells[-1])
+        self.shaking = SHAKING * self.freedom
 
     def initial(self, seed: int) -> Coefficients:
         """Random tables and layers, other ones than those of a scene of the same seed."""

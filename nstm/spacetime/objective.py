@@ -18,8 +18,6 @@ from nstm.spacetime.representation import windows
 #: Mean squares that count as none: gradients of the displacement; those of its change of velocity per mean step, and
 #: that change itself.
 _EVEN, _STEADY = np.array([1e-4, 1e-4]), np.array([1e-5, 1e-5, 1e-4])
-#: Weights of the priors, measured: of the parts against each other, of the field as a whole, of its shaking.
-_WEIGHTS = np.array([1.0, 1.0, 0.1])
 
 
 class Objective(eqx.Module):
@@ -135,7 +133,10 @@ def make_objective(
     """The objective of ``settings``; see :func:`nstm.spacetime.fit.fit` for the arguments."""
     data = jnp.asarray(data, jnp.float32)
     scene, motion, noise = settings.of_scene, settings.of_motion, noise_variance or 0.0
-    prior_weights = noise * renderer.motion.freedom / data.size * _WEIGHTS
+    freedom, shaking = renderer.motion.freedom, renderer.motion.shaking
+    prior_weights = (
+        noise / data.size * np.array([freedom, freedom, shaking])
+    )  # of the parts, of the whole, of its shake
     schedule = {
         "steps": settings.steps,
         "late_from": settings.late_from,

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+#: Weight of the prior on shaking as a whole beside that on the motion of the parts; measured.
+SHAKING = 0.1
 #: Numbers that a fit finds: a tree of dictionaries, lists and arrays.
 Coefficients = Any
 
@@ -54,6 +56,7 @@ class Motion(eqx.Module):
 
     cells: eqx.AbstractVar[int]  # along the longest side, finest level: the detail that the motion can have
     freedom: eqx.AbstractVar[int]  # how many independent numbers the motion has
+    shaking: eqx.AbstractVar[float]  # for how many numbers the prior on shaking as a whole counts
 
     @abc.abstractmethod
     def initial(self, seed: int) -> Coefficients:
@@ -135,13 +138,14 @@ class KnownMotion(Motion):
     knots: tuple[float, ...] = eqx.field(static=True)
     cells: int = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
+    shaking: float = eqx.field(static=True)
 
     def __init__(self, displacement: np.ndarray, times: np.ndarray) -> None:
         tau, first = np.unique(relative_times(np.ravel(times), np.asarray(times)), return_index=True)
         self.knots = tuple(tau.tolist())
         self.displacement = jnp.asarray(np.reshape(displacement, (-1, *np.shape(displacement)[2:]))[first], float)
         self.cells = max(np.shape(displacement)[3:])
-        self.freedom = 0
+        self.freedom, self.shaking = 0, 0.0
 
     def initial(self, seed: int) -> Coefficients:
         """None."""

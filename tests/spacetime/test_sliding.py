@@ -39,6 +39,7 @@ def test_a_motion_is_the_same_with_levels_for_parts_that_slide():
     assert np.std(here - there) < 0.03 * np.std(here)
     assert finer.cells == plain.cells
     assert finer.freedom == 16 * plain.freedom
+    assert finer.shaking == plain.shaking, "it shakes as a whole all the same"
     twice = finer.with_sliding(finer.with_sliding(motion))
     assert jax.tree.structure(twice) == jax.tree.structure(finer.initial(0))
 
