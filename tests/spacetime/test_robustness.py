@@ -7,15 +7,15 @@ import pytest
 from benchmarks.robustness import judged, judged_side_by_side, listed
 
 CASES = {case.name: case for case in listed()}
-#: Below 2 px between neighbouring frames, a few seconds each; parts that slide along a line and motion that changes
-#: within an acquisition are lost as yet (docs/results.md) and stand in the whole list only.
+#: Below 2 px between neighbouring frames, a few seconds each; parts that slide far along a line and dim local
+#: deformation are lost as yet (docs/results.md) and stand in the whole list only.
 TEN = [
     "two_beam-64-filaments-60-static-0-2",
     "two_beam-64-er-60-translation-8-4",
     "two_beam-64-er-300-rotation-5-7",
     "two_beam-64-filaments-300-shear-0.1-10",
     "two_beam-64-er-300-swirl-1.2-13",
-    "two_beam-64-er-300-vibration-0.5-17",
+    "two_beam-64-filaments-300-vibration-1-18",
     "dpc-64-cells-2500-translation-5-65",
     "dpc-64-cells-10000-rotation-4-67",
     "dpc-64-cells-10000-flow-3-77",
@@ -41,4 +41,4 @@ def test_most_motions_below_two_pixels_per_frame_are_found() -> None:
     slow = [result for result in judged_side_by_side(CASES.values(), jobs=2) if result.interval_px < 2]
     lost = [result.case.name for result in slow if not result.found]
     # what slides along a sharp line or deforms within the acquisition is lost as yet (docs/results.md)
-    assert len(lost) <= 0.25 * len(slow), f"lost: {', '.join(lost)}"
+    assert len(lost) <= 0.15 * len(slow), f"lost: {', '.join(lost)}"
