@@ -73,7 +73,8 @@ def write_shards(folder: Path, frames: da.Array, ahead: Callable[[float], None] 
     """
     shape = (frames.shape[0], math.prod(frames.shape[1:-3]), *frames.shape[-3:])
     regions = list(_regions(shape))
-    shares = [number / len(regions) for number in range(1, len(regions) + 1)]
+    planes = [math.prod(part.stop - part.start for part in region[:3]) for region in regions]
+    shares = [passed / sum(planes) for passed in itertools.accumulate(planes)]
     with ThreadPoolExecutor(1) as pool, _Shards(folder, shape) as shards:
         target: Any = shards  # dask needs no more of an array than that parts are assigned to it
         coming = [pool.submit(ahead, shares[0])] if ahead else []

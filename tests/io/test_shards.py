@@ -87,8 +87,8 @@ def test_chunks_of_several_planes_are_taken_apart(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "shares"),
     [
-        ((5, 2, 1), [1 / 3, 2 / 3, 1]),  # two times of two planes
-        ((2, 5, 2), [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]),  # two frames of two planes
+        ((5, 2, 1), [4 / 10, 8 / 10, 1]),  # two times of two planes
+        ((2, 5, 2), [4 / 20, 8 / 20, 10 / 20, 14 / 20, 18 / 20, 1]),  # two frames of two planes
         ((2, 2, 9), [1 / 4, 2 / 4, 3 / 4, 1]),  # one frame, however many planes it has
     ],
 )
