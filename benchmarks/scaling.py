@@ -28,7 +28,7 @@ import zarr
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the tests make the experiments
 
-from tests.experiments import recorded_experiment, stub_experiment  # noqa: E402
+from tests.experiments import recorded_experiment, stub_experiment  # noqa: E402  # found by the line above
 
 #: Acquisitions that are simulated; longer recordings repeat them.
 SIMULATED = 10

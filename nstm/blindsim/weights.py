@@ -60,7 +60,7 @@ def load_weights(path: str | Path) -> tuple[Unrolled, dict[str, Any]]:
     try:
         with safe_open(str(path), framework="numpy") as file:
             about = json.loads((file.metadata() or {}).get("ubsim", "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping: it has keys() only
     except (SafetensorError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not a file of weights in the safetensors format ({error})") from None
     if about.get("schema") != SCHEMA:

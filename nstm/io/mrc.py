@@ -203,7 +203,7 @@ def _read_header(path: Path) -> tuple[Any, _Pixels]:
     if kind is None or len(head) < _HEADER_BYTES:
         raise DataError(f"{shown(path)}: no DeltaVision or MRC header of 1024 bytes in {len(head)} bytes; {_AGAIN}")
     dv, byteorder = kind
-    fields = np.frombuffer(head, _HEADER.newbyteorder(byteorder))[0]  # type: ignore[arg-type]
+    fields = np.frombuffer(head, _HEADER.newbyteorder(byteorder))[0]  # type: ignore[arg-type]  # "<" or ">"
     x, y, sections = fields["size"].tolist()
     extended, axis = int(fields["extended"]), fields["axis"].tolist()
     if min(x, y, sections) < 1 or x * y > MAX_PLANE_PIXELS or sections > MAX_PLANES or extended < 0:
@@ -223,7 +223,7 @@ def _read_header(path: Path) -> tuple[Any, _Pixels]:
         dv=dv,
         byteorder=byteorder,
         shape=(sections, y, x),
-        stored=stored.newbyteorder(byteorder),  # type: ignore[arg-type]
+        stored=stored.newbyteorder(byteorder),  # type: ignore[arg-type]  # "<" or ">"
         dtype=dtype,
         first=_HEADER_BYTES + extended,
         file_bytes=path.stat().st_size,

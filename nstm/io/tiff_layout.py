@@ -89,7 +89,7 @@ class Dialect:
         stored = _INTEGERS.get(kind)
         if stored is None or len(data) % stored.itemsize:
             return np.empty(0, dtype=np.int64)
-        return np.frombuffer(data, stored.newbyteorder(self.order)).astype(np.int64)  # type: ignore[arg-type]
+        return np.frombuffer(data, stored.newbyteorder(self.order)).astype(np.int64)  # type: ignore[arg-type]  # "<" or ">"
 
     def numbers(self, directory: Directory) -> Mapping[int, int]:
         """The tags that decide how pixels are decoded: absent ones have their default, those without one number -1."""

@@ -51,7 +51,7 @@ def lowered(renderer: Renderer, frame_shape: tuple[int, ...], settings: Reconstr
     """The program that :func:`fit` runs, not yet compiled."""
     objective = make_objective(renderer, jnp.zeros(frame_shape, jnp.float32), settings)
     parameters = renderer.initial(settings.seed)
-    return _advance.lower(objective, parameters, _ADAM.init(parameters), jnp.int32(0), jnp.int32(0))  # type: ignore[attr-defined]
+    return _advance.lower(objective, parameters, _ADAM.init(parameters), jnp.int32(0), jnp.int32(0))  # type: ignore[attr-defined]  # as above
 
 
 def _total(program: Any) -> int:

@@ -69,8 +69,8 @@ class Objective(eqx.Module):
 
         How much alike differs from sample to sample, so each prior is a Gaussian whose variance is found along with
         the motion: ``- log p = K / 2 log(mean square)`` for a motion of ``K`` numbers. How the sample moves as a whole
-        has variances of its own: one that turns or shakes as a whole does not let its parts move as they like. What
-        moves as a whole has fewer numbers than ``K``; with so little weight it drifts where a dim sample is at rest.
+        has variances of its own: one that turns or shakes as a whole does not let its parts move as they like.
+        What moves as a whole has fewer numbers than ``K``; by so little weight a dim sample at rest was found worse.
         """
         rough, unsteady = self.renderer.motion.roughness(nodes), self.renderer.unsteadiness(nodes, which)
         return jnp.sum(self.schedule["smoothness"] * jnp.log(rough + _EVEN)) + jnp.sum(
@@ -134,9 +134,8 @@ def make_objective(
     data = jnp.asarray(data, jnp.float32)
     scene, motion, noise = settings.of_scene, settings.of_motion, noise_variance or 0.0
     freedom, shaking = renderer.motion.freedom, renderer.motion.shaking
-    prior_weights = (
-        noise / data.size * np.array([freedom, freedom, shaking])
-    )  # of the parts, of the whole, of its shake
+    # of the parts against each other, of the field as a whole, of its shaking
+    prior_weights = noise / data.size * np.array([freedom, freedom, shaking])
     schedule = {
         "steps": settings.steps,
         "late_from": settings.late_from,
