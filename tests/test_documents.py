@@ -83,7 +83,7 @@ def inline(pattern):
             yield pytest.param(code, id=f"{page.stem}: {code[:40]}")
 
 
-@pytest.mark.parametrize("code", inline("nstm"))
+@pytest.mark.parametrize("code", list(inline("nstm")))
 def test_commands_within_sentences_exist(code):
     _, name, *rest = code.split()
     command = get_command(app).commands.get(name)
@@ -92,7 +92,7 @@ def test_commands_within_sentences_exist(code):
     assert {word for word in rest if word.startswith("--")} <= options
 
 
-@pytest.mark.parametrize("code", inline("make"))
+@pytest.mark.parametrize("code", list(inline("make")))
 def test_targets_within_sentences_exist(code):
     makefile = (ROOT / "Makefile").read_text()
     for target in (word for word in code.split()[1:] if "=" not in word):
