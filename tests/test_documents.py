@@ -22,7 +22,7 @@ def settings_blocks():
                 yield pytest.param(text, id=f"{page.stem}-{number}")
 
 
-@pytest.mark.parametrize("text", settings_blocks())
+@pytest.mark.parametrize("text", list(settings_blocks()))
 def test_settings_in_the_documents_are_accepted(text, tmp_path):
     found = yaml.safe_load(text)
     common = {"samples": "samples.tsv", "systems": {"dpc": {"kind": "dpc", "optics": {}}}}
@@ -58,7 +58,7 @@ def explained():
                 yield pytest.param(message, id=message[:50])
 
 
-@pytest.mark.parametrize("message", explained())
+@pytest.mark.parametrize("message", list(explained()))
 def test_messages_that_are_explained_are_those_of_the_program(message, messages):
     """The pieces between `…` follow each other in one text of the source."""
     pieces = [re.escape(piece.strip()) for piece in message.split("…") if piece.strip()]
