@@ -103,19 +103,22 @@ def windows(block_times: Sequence[Sequence[float]] | np.ndarray, window: int, st
                 )
             )
     mixed = any(len({t for t, _ in w.members}) > 1 for w in found)
-    return Windows(found, mixed, _explain(window, acquisitions, mixed, mixable))
+    return Windows(found, mixed, _explain(window, step, blocks, mixed, mixable))
 
 
-def _explain(window: int, acquisitions: int, mixed: bool, mixable: np.ndarray) -> str:
+def _explain(window: int, step: int, blocks: int, mixed: bool, mixable: np.ndarray) -> str:
     if window == 1:
         return "One result per block of frames."
     if mixed:
         text = f"Centred moving window of {window} blocks; blocks of consecutive acquisitions are mixed"
         if not mixable.all():
             text += f" except at {int((~mixable).sum())} places where the wait between acquisitions is longer"
-        return text + ". The temporal resolution is that of a whole acquisition."
-    if acquisitions == 1:
+        covered = "a whole acquisition" if window == blocks else f"{window} of the {blocks} blocks of an acquisition"
+        return f"{text}. The temporal resolution is that of {covered}."
+    if mixable.size == 0:
         return "One acquisition: windows lie within it."
+    if mixable.any():
+        return f"Windows lie within their acquisition: in steps of {step} blocks none holds blocks of two."
     return (
         "Windows lie within their acquisition: the wait between acquisitions is longer than that between their blocks, "
         "so blocks of different acquisitions are not mixed."

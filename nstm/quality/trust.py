@@ -284,16 +284,29 @@ def _rms(values: np.ndarray) -> float | None:
     return float(np.sqrt(np.mean(values**2))) if values.size else None
 
 
-def disagreement_reasons(name: str, disagreement: Sequence[float]) -> list[Reason]:
-    """What to say of a result of which some windows were also solved by an independent method."""
-    worst = max(disagreement, default=0.0)
-    if worst <= DISAGREEMENT_WARN:
-        return []
-    text = (
-        f"{name} differs by up to {worst:.0%} from conjugate gradients, in {len(disagreement)} windows solved by both: "
-        "the network does not suit these frames; use an iterative solver, or train on structures like these"
-    )
-    return [reason("warn", "solvers_differ", text)]
+def disagreement_reasons(name: str, disagreement: Sequence[float | None]) -> list[Reason]:
+    """What to say of a result of which some windows were also solved by an independent method.
+
+    Args:
+        name: of its store.
+        disagreement: difference from conjugate gradients in every such window, a share of these; NaN where there is
+            none because one of the two is not finite.
+    """
+    compared, reasons = _finite(disagreement), []
+    if compared.size < len(disagreement):
+        text = (
+            f"{name} could not be compared with conjugate gradients in {len(disagreement) - compared.size} of "
+            f"{len(disagreement)} windows solved by both: one of the two is not finite; do not use these windows"
+        )
+        reasons.append(reason("warn", "solvers_not_compared", text))
+    worst = float(compared.max(initial=0))
+    if worst > DISAGREEMENT_WARN:
+        text = (
+            f"{name} differs by up to {worst:.0%} from conjugate gradients, in {compared.size} windows solved by both: "
+            "the network does not suit these frames; use an iterative solver, or train on structures like these"
+        )
+        reasons.append(reason("warn", "solvers_differ", text))
+    return reasons
 
 
 def window_reasons(stores: Mapping[str, Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[Reason]:

@@ -40,6 +40,16 @@ def test_a_step_leaves_results_out():
     assert {len(w.members) for w in found} == {20}
 
 
+def test_the_note_says_why_acquisitions_are_not_mixed_and_how_long_a_window_is():
+    times = np.arange(60.0).reshape(3, 20)
+    assert "resolution is that of a whole acquisition." in windows(times, 20).explanation
+    assert "resolution is that of 4 of the 20 blocks of an acquisition." in windows(times, 4).explanation
+    far = windows(times, 20, 50)
+    assert not far.mixed
+    assert far.explanation == "Windows lie within their acquisition: in steps of 50 blocks none holds blocks of two."
+    assert "One acquisition" in windows(times[:1], 20).explanation
+
+
 def test_long_wait_keeps_acquisitions_apart():
     found = windows(_times(4, 3, wait=1.0), 3)
     assert len(found) == 4

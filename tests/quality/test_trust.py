@@ -3,7 +3,7 @@
 import pytest
 
 from nstm.quality import trust
-from nstm.quality.trust import verdict, verdict_of_sample
+from nstm.quality.trust import disagreement_reasons, verdict, verdict_of_sample, window_reasons
 
 REGION = {
     "centre_um": [1.0, 2.0],
@@ -129,3 +129,36 @@ def test_sample():
     assert all(r["severity"] == "warn" for r in reasons)
     assert verdict_of_sample([failed])[0] == "fail"
     assert verdict_of_sample([])[0] == "fail"
+
+
+def test_learned_iterations_that_differ_from_conjugate_gradients():
+    limit = trust.DISAGREEMENT_WARN
+    assert disagreement_reasons("ubsim", []) == []
+    assert disagreement_reasons("ubsim", [0.01, limit]) == []
+    (found,) = disagreement_reasons("ubsim", [0.01, limit + 0.02])
+    assert (found["severity"], found["code"]) == ("warn", "solvers_differ")
+    assert "ubsim differs by up to 12% from conjugate gradients, in 2 windows solved by both" in found["message"]
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None])
+def test_windows_that_could_not_be_compared_are_told(missing):
+    (found,) = disagreement_reasons("ubsim", [0.01, missing])
+    assert (found["severity"], found["code"]) == ("warn", "solvers_not_compared")
+    assert "could not be compared with conjugate gradients in 1 of 2 windows" in found["message"]
+    both = disagreement_reasons("ubsim", [missing, 0.5])
+    assert [r["code"] for r in both] == ["solvers_not_compared", "solvers_differ"]
+    assert "up to 50% from conjugate gradients, in 1 windows" in both[1]["message"]
+
+
+def test_a_sample_that_moves_within_the_windows_that_take_it_to_be_at_rest():
+    """A window of half an acquisition sees half of its motion; the finest detail measures 0.8 pixels."""
+    stores = {"conventional": {"at_rest": 0.5}, "ubsim": {"at_rest": 0.25}, "widefield": {}}
+    still, moving = record(total=1.6), record(total=3.0) | {"index": 4}
+    assert window_reasons({"widefield": {}}, [moving]) == [], "no store takes it to be at rest"
+    assert window_reasons(stores, [still, {"index": 3}]) == [], "not more than the detail, and not known"
+    (found,) = window_reasons(stores, [still, moving, record(total=2.0) | {"index": 5}])
+    assert (found["severity"], found["code"]) == ("warn", "moves_in_window")
+    assert found["message"].startswith(
+        "in acquisition(s) 4, 5 the sample moves within a window, in acquisition 4 by 1.5 camera pixels where the "
+        "finest detail measures 0.8: conventional, ubsim take it to be at rest and are blurred"
+    )
