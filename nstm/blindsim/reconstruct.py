@@ -28,6 +28,8 @@ METHODS: MappingProxyType[str, Method] = MappingProxyType(
 #: Largest value of the mean frame in the units of the iterations. Object and patterns share one step, so their scales
 #: matter: of 0.03 to 10 (a filament phantom, 20 frames, 40 iterations) 1 to 3 led furthest, for all methods.
 PEAK = 2.0
+#: By how much a transfer may exceed 1.
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,12 @@ def reconstruct(
         usable_frames: what :func:`nstm.illumination.speckle.usable` said of the raw frames; ``None``: asked of these.
 
     Raises:
-        DataError: unknown method, shapes that do not fit, fewer than :data:`FEWEST` frames that can be used, or another
-            number than the network takes.
+        DataError: unknown method, shapes or numbers that do not fit, fewer than :data:`FEWEST` frames that can be used,
+            or another number than the network takes.
     """
     if isinstance(method, str) and method not in METHODS:
         raise DataError(f"no method {method!r} of blind SIM: choose one of {', '.join(METHODS)}")
-    shape = (frames.shape[-2], frames.shape[-1] // 2 + 1)
-    if frames.ndim != 3 or transfer.shape != shape:
-        raise DataError(f"frames {frames.shape} must be (frame, y, x) and their transfer {shape}, not {transfer.shape}")
+    _check(frames, transfer, iterations, noise_energy)
     found = usable_frames or usable(frames)
     order, scale = ordered(frames, found.used)
     scaled = np.asarray(frames[order] / scale, np.float32)
@@ -114,6 +114,23 @@ def reconstruct(
         used=found.used,
         reasons=found.reasons,
     )
+
+
+def _check(frames: np.ndarray, transfer: np.ndarray, iterations: int, noise_energy: np.ndarray | None) -> None:
+    if frames.ndim != 3:
+        raise DataError(f"frames {frames.shape} must be (frame, y, x)")
+    shape = (frames.shape[1], frames.shape[2] // 2 + 1)
+    if transfer.shape != shape:
+        raise DataError(f"the transfer of frames {frames.shape} must be {shape}, not {transfer.shape}")
+    highest = float(np.abs(transfer).max())
+    if not highest <= 1 + _ROUNDING:
+        raise DataError(f"the transfer reaches {highest:.4g}: it must be finite, 1 at the origin and nowhere more")
+    if iterations < 0:
+        raise DataError(f"iterations = {iterations} must be 0 or more")
+    if noise_energy is not None and np.shape(noise_energy) != frames.shape[:1]:
+        raise DataError(
+            f"noise_energy {np.shape(noise_energy)} must hold one value for each of the {len(frames)} frames"
+        )
 
 
 def ordered(frames: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, float]:

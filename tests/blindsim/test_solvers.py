@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nstm.acquisition import DataError
-from nstm.blindsim import METHODS, BlindModel, ConjugateGradient, GradientDescent, reconstruct, solve, start
+from nstm.blindsim import METHODS, BlindModel, ConjugateGradient, GradientDescent, Unrolled, reconstruct, solve, start
 from nstm.illumination.speckle import usable
 from tests.blindsim.phantom import SIDE, TRANSFER, decibel, recorded
 
@@ -127,6 +127,12 @@ def test_dead_and_full_frames_are_told_and_left_out():
         (lambda f: {"frames": f[:2]}, "2 of 2 frames.*at least 3"),
         (lambda f: {"frames": f[:, :, :-1]}, "must be"),
         (lambda f: {"frames": -f}, "nowhere above 0|can be used"),
+        (lambda f: {"frames": f[0, 0]}, r"must be \(frame, y, x\)"),
+        (lambda f: {"transfer": 1.1 * TRANSFER}, "the transfer reaches 1.1"),
+        (lambda f: {"transfer": np.nan * TRANSFER}, "the transfer reaches nan"),
+        (lambda f: {"noise_energy": np.ones(5)}, r"noise_energy \(5,\) .* each of the 8 frames"),
+        (lambda f: {"iterations": -1}, "iterations = -1 must be 0 or more"),
+        (lambda f: {"iterations": -1, "method": Unrolled.new("per_frame", 8, 2)}, "iterations = -1"),
     ],
 )
 def test_bad_input_is_refused(change, message):
