@@ -20,7 +20,6 @@ of what it is multiplied by, itself, and what it is multiplied by.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -31,8 +30,8 @@ from nstm.acquisition import DataError
 from nstm.blindsim.line_search import moved
 from nstm.blindsim.model import BlindModel, Residual, Unknowns, along, patterns_of
 from nstm.blindsim.unet import MULTIPLE, UNet
+from nstm.io.network import Mode
 
-Mode = Literal["stacked", "per_frame"]
 Network = Callable[[Float[Array, "i y x"]], Float[Array, "o y x"]]
 
 #: Blocks of the published network.

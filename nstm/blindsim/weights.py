@@ -14,9 +14,9 @@ import numpy as np
 
 from nstm.acquisition import DataError
 from nstm.blindsim.unrolled import Mode, Unrolled
+from nstm.io.network import KEY, SCHEMA, read_network
 from nstm.io.store import replace_whole
 
-SCHEMA = "ubsim-1"
 #: The networks of the package by their mode.
 SHIPPED: Mapping[Mode, Path] = {
     "per_frame": Path(__file__).with_name("ubsim.safetensors"),
@@ -44,29 +44,18 @@ def save_weights(path: str | Path, unrolled: Unrolled, width: int, card: Mapping
         "card": dict(card),
     }
     with replace_whole(Path(path)) as temporary:
-        Path(temporary).write_bytes(save(arrays_of(unrolled), {"ubsim": json.dumps(about)}))
+        Path(temporary).write_bytes(save(arrays_of(unrolled), {KEY: json.dumps(about)}))
 
 
 def load_weights(path: str | Path) -> tuple[Unrolled, dict[str, Any]]:
     """A network and its card.
 
     Raises:
-        DataError: no such file, no network of this kind, or arrays that do not fit what it says of itself.
+        DataError: as :func:`nstm.io.network.read_network`, or arrays that do not fit what it says of itself.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file of weights; train a network with `nstm train-blind`")
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get("ubsim", "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping: it has keys() only
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not a file of weights in the safetensors format ({error})") from None
-    if about.get("schema") != SCHEMA:
-        raise DataError(f"{path}: holds no network of UBSIM ({SCHEMA})")
-    empty = Unrolled.new(about["mode"], about["frames"] or 0, about["width"], blocks=about["blocks"])
-    return with_arrays(empty, arrays, str(path)), about["card"]
+    about, arrays = read_network(path)
+    empty = Unrolled.new(about.mode, about.frames or 0, about.width, blocks=about.blocks)
+    return with_arrays(empty, arrays, str(path)), about.card
 
 
 def arrays_of(tree: Any) -> dict[str, np.ndarray]:

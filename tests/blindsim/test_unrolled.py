@@ -1,5 +1,7 @@
 """UBSIM: what it is without training, what it does not depend on, and that it learns, stops and goes on."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from nstm.blindsim.model import patterns_of
 from nstm.blindsim.training import Plan, Unsupervised, train
 from nstm.blindsim.unet import UNet, parameters
 from nstm.blindsim.unrolled import BLOCKS, Unrolled, inverse_softplus, loss
-from nstm.blindsim.weights import SHIPPED, load_weights, save_weights
+from nstm.blindsim.weights import SHIPPED, arrays_of, load_weights, save_weights
 from nstm.simulate.speckle import transfer_on
 from nstm.systems.speckle_settings import STACKED_FRAMES
 from tests.blindsim.phantom import MICROSCOPE, PITCH, SIDE, TRANSFER, decibel, recorded
@@ -158,6 +160,42 @@ def test_weights_come_back_with_their_card(tmp_path):
     save_file({"a": np.zeros(2)}, tmp_path / "foreign")
     with pytest.raises(DataError, match="no network of UBSIM"):
         load_weights(tmp_path / "foreign")
+
+
+GOOD = {"schema": "ubsim-1", "mode": "stacked", "frames": 6, "width": 4, "blocks": 6, "card": {}}
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ([], "should be an object"),
+        (None, "should be an object"),
+        ({**GOOD, "schema": "ubsim-0"}, "schema: Input should be 'ubsim-1'"),
+        ({k: v for k, v in GOOD.items() if k != "mode"}, "mode: Field required"),
+        ({**GOOD, "mode": "foo"}, "mode: Input should be 'stacked' or 'per_frame'"),
+        ({**GOOD, "mode": "per_frame"}, "frames = 6 does not suit mode = per_frame"),
+        ({**GOOD, "frames": None}, "frames = None does not suit mode = stacked"),
+        ({**GOOD, "width": "4"}, "width: Input should be a valid integer"),
+        ({**GOOD, "width": 0}, "width: Input should be greater than"),
+        ({**GOOD, "width": 5}, r"the arrays .* do not fit the network"),
+        ({**GOOD, "blocks": 3}, "the arrays log_steps do not fit the network"),
+    ],
+)
+def test_weights_that_say_something_else_of_themselves_are_refused(tmp_path, about, message):
+    path = tmp_path / "net.safetensors"
+    save_file(arrays_of(Unrolled.new("stacked", 6, 4)), path, {"ubsim": json.dumps(about)})
+    with pytest.raises(DataError, match=rf"net.safetensors: .*{message}"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("kind", ["float16", "int32", "nan"])
+def test_weights_that_are_no_finite_float32_are_refused(tmp_path, kind):
+    path, arrays = tmp_path / "net.safetensors", arrays_of(Unrolled.new("stacked", 6, 4))
+    steps = arrays["log_steps"]
+    arrays["log_steps"] = steps + np.float32(np.nan) if kind == "nan" else steps.astype(kind)
+    save_file(arrays, path, {"ubsim": json.dumps(GOOD)})
+    with pytest.raises(DataError, match=r"net.safetensors: the arrays log_steps are not finite.*float32"):
+        load_weights(path)
 
 
 def test_the_network_of_the_package():
