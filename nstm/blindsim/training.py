@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -106,7 +107,7 @@ def train(
         The network of the lowest validation loss, and what happened.
 
     Raises:
-        DataError: the loss is not finite, or the checkpoint is that of another training.
+        DataError: the loss is not finite, or the checkpoint is damaged, that of another training or of a longer one.
     """
     adam = optax.chain(optax.clip_by_global_norm(plan.clip), optax.scale_by_adam())
     plateau = optax.contrib.reduce_on_plateau(factor=plan.factor, patience=plan.patience, rtol=plan.least)
@@ -116,6 +117,11 @@ def train(
     del made_of["epochs"]
     if checkpoint is not None and checkpoint.is_file():
         state, history = _read(checkpoint, state, made_of)
+        if len(history.training) > plan.epochs:
+            raise DataError(
+                f"{checkpoint}: this training has made {len(history.training)} epochs, more than epochs = "
+                f"{plan.epochs}: set as many at least, or remove the file to begin anew"
+            )
     held, validated = list(validation), validated or of
     for epoch in range(len(history.training), plan.epochs):
         begin, losses = time.perf_counter(), []
@@ -183,11 +189,25 @@ def _read(path: Path, state: _State, made_of: Mapping[str, Any]) -> tuple[_State
     """The state of a training that was stopped.
 
     Raises:
-        DataError: it is that of another network or training.
+        DataError: it is damaged, or that of another network or training.
     """
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    meta = json.loads(str(arrays.pop("meta")))
-    if meta["made_of"] != json.loads(json.dumps(made_of)):
-        raise DataError(f"{path}: this training was begun with {meta['made_of']}: remove it to begin anew, or go on so")
-    return with_arrays(state, arrays, str(path)), History(**meta["history"])
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        meta = json.loads(str(arrays.pop("meta")))
+        before, history = dict(meta["made_of"]), History(**meta["history"])
+    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not the state of a training, or damaged ({error}): remove it to begin anew") from None
+    changed = _changed(before, json.loads(json.dumps(made_of)))
+    if changed:
+        raise DataError(f"{path}: this training was begun with {changed}: remove it to begin anew, or go on so")
+    return with_arrays(state, arrays, str(path)), history
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs, as text; of long values only that they do."""
+    found = []
+    for key in [key for key in {**before, **now} if before.get(key) != now.get(key)]:
+        text = f"{key} = {before.get(key)} and not {now.get(key)}"
+        found.append(text if len(text) <= 80 else f"other {key}")
+    return ", ".join(found)

@@ -130,10 +130,17 @@ def test_training_lowers_the_loss_and_goes_on_where_it_stopped(tmp_path):
     assert again.validation == history.validation
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(DataError, match="begun with"):
+    with pytest.raises(DataError, match=r"begun with rate = 0.003 and not 1.0: remove it"):
         train(begin, LOSS, of, BATCHES, Plan(epochs=3, rate=1.0), checkpoint=checkpoint)
-    with pytest.raises(DataError, match="begun with"):
-        train(begin, LOSS, of, BATCHES, PLAN, about={"images": "others"}, checkpoint=checkpoint)
+    with pytest.raises(DataError, match="begun with other images: remove it"):
+        train(begin, LOSS, of, BATCHES, PLAN, about={"images": 80 * "x"}, checkpoint=checkpoint)
+    with pytest.raises(DataError, match=r"state.npz: this training has made 3 epochs, more than epochs = 2"):
+        train(begin, LOSS, of, BATCHES, Plan(epochs=2, rate=3e-3), checkpoint=checkpoint)
+    whole_state = checkpoint.read_bytes()
+    for damaged in (whole_state[: len(whole_state) // 2], b"text", b""):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"state.npz: not the state of a training.*remove it to begin anew"):
+            train(begin, LOSS, of, BATCHES, PLAN, checkpoint=checkpoint)
 
 
 def test_the_rate_falls_when_the_loss_stays():
