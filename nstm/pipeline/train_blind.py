@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from nstm.acquisition import DataError
 from nstm.io.jsonfile import write_json
 from nstm.pipeline.blind_settings import Training
-from nstm.simulate.blind_images import Sources, sources
+from nstm.simulate.blind_images import Sources, images_sha256, sources
 from nstm.simulate.speckle import transfer_on
 from nstm.visual.figures import save_png
 
@@ -41,6 +41,7 @@ def run_training(
     s, state = settings, out.with_suffix(".state.npz")
     pitches = s.pitch_um, s.image_pixel_um
     training, validation = (sources(images, part, *pitches) for part in ("training", "validation"))
+    sha256 = images_sha256(images) if images else None
     begin = Unrolled.new(s.mode, s.frames, s.width, blocks=s.blocks, seed=s.seed)
     transfer = jnp.asarray(transfer_on((s.side_px, s.side_px), s.microscope, s.pitch_um), jnp.float32)
     found, history = train(
@@ -58,6 +59,7 @@ def run_training(
         "settings": s.model_dump(),
         "images": {name: len(of) for name, of in training.images.items()},
         "simulated_images": images is None,
+        "images_sha256": sha256,
         "parameters": parameters(found.network),  # type: ignore[arg-type]  # a network of this mode
         "validation_loss": min(history.validation),
         "epochs": len(history.validation),

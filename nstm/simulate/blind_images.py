@@ -125,19 +125,44 @@ def sources(folder: Path | None, part: Part, pitch_um: float, image_pixel_um: fl
             ``None``: they have it.
 
     Raises:
-        DataError: the folder holds no structure, or one with fewer images than parts.
+        DataError: the folder holds no structure, one with fewer images than parts, or a file that is no image.
     """
     if folder is None:
         return _simulated(part, pitch_um)
-    structures = sorted(p for p in Path(folder).iterdir() if p.is_dir()) if Path(folder).is_dir() else []
-    if not structures:
-        raise DataError(f"{folder}: holds no folder of images; one for each structure is needed, or none at all")
     images, ratio = {}, (image_pixel_um or pitch_um) / pitch_um
-    for structure in structures:
-        files = [p for p in structure.iterdir() if p.suffix.lower() in (".png", ".tif", ".tiff")]
-        chosen = split(sorted(files, key=_natural), part, str(structure))
+    for structure in structures(folder):
+        chosen = split(_files(structure), part, str(structure))
         images[structure.name] = [_limited(_resampled(_grey(file), ratio)) for file in chosen]
     return Sources(images, pitch_um)
+
+
+def structures(folder: Path) -> list[Path]:
+    """The folders of the structures.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if not found:
+        raise DataError(f"{folder}: holds no folder of images; one for each structure is needed, or none at all")
+    return found
+
+
+def images_sha256(folder: Path) -> str:
+    """SHA-256 of the files of all images, by structure and in the order of their numbers.
+
+    Raises:
+        DataError: as :func:`structures`.
+    """
+    found = hashlib.sha256()
+    for file in (file for structure in structures(folder) for file in _files(structure)):
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def _files(structure: Path) -> list[Path]:
+    files = [p for p in structure.iterdir() if p.suffix.lower() in (".png", ".tif", ".tiff")]
+    return sorted(files, key=_natural)
 
 
 def split(files: list[Path], part: Part, name: str) -> list[Path]:
@@ -162,11 +187,19 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _grey(path: Path) -> Image:
-    image = np.asarray(iio.imread(path), np.float64)
-    if image.ndim == 3:
-        image = image[..., :3].mean(axis=-1)
-    if image.ndim != 2 or not image.max() > image.min():
-        raise DataError(f"{path}: not a grey image (y, x) with contrast, but of shape {image.shape}")
+    try:
+        read = np.asarray(iio.imread(path))
+    except (OSError, ValueError, SyntaxError, IndexError, KeyError) as error:  # so do its libraries call damage
+        raise DataError(f"{path}: cannot be read as an image ({error}): copy it anew, or leave it out") from None
+    if read.ndim != 2 and (read.ndim != 3 or read.shape[-1] not in (3, 4)):
+        raise DataError(
+            f"{path}: holds {read.shape} values; an image must be grey (y, x) or in colours (y, x, 3 or 4): save the "
+            "planes of a stack as files of their own"
+        )
+    image = read.astype(np.float64)
+    image = image[..., :3].mean(axis=-1) if image.ndim == 3 else image
+    if not np.isfinite(image).all() or not image.max() > image.min():
+        raise DataError(f"{path}: an image without contrast, or with values that are not finite: leave it out")
     return (image - image.min()) / (image.max() - image.min())
 
 

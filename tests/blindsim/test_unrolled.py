@@ -205,6 +205,14 @@ def test_weights_that_are_no_finite_float32_are_refused(tmp_path, kind):
         load_weights(path)
 
 
+@pytest.mark.parametrize("mode", SHIPPED)
+def test_the_cards_of_the_package_say_whose_images_they_were_trained_on(mode):
+    _, card = load_weights(SHIPPED[mode])
+    assert "github.com/Zach-T-Burns/Untrained-PINN-for-SIM" in card["images_source"]
+    assert card["images_licence"] == "MIT, Copyright (c) 2022 Zachary Burns"
+    assert card["images_sha256"] == "7787182c613e1dce85614782fe6e30e5d4725a62b08fea0fef720c32b5bfa33a"
+
+
 def test_the_network_of_the_package():
     network, card = load_weights(SHIPPED["per_frame"])
     assert network.mode == "per_frame"

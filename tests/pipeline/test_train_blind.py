@@ -1,15 +1,17 @@
 """Training of UBSIM by its command: a few steps, what is written, images split by source."""
 
+import hashlib
 import json
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import tifffile
 
 from nstm.acquisition import DataError
 from nstm.blindsim.weights import load_weights
 from nstm.pipeline.train_blind import Training, batches, run_training, settings_of
-from nstm.simulate.blind_images import SPLIT, Sources, sources, split
+from nstm.simulate.blind_images import SPLIT, Sources, images_sha256, sources, split
 
 SMALL = "mode=stacked,frames=4,width=2,blocks=2,side_px=16,stacks=4,validation_stacks=2,batch=2,epochs=2,patience=1"
 
@@ -50,6 +52,46 @@ def test_crops_mix_the_structures_evenly_and_come_again(images):
         sources(images / "dots", "test", 0.065)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "write", "message"),
+    [
+        ("tif", lambda path: tifffile.imwrite(path, np.zeros((20, 40, 40), np.uint8)), r"holds \(20, 40, 40\) values"),
+        ("tif", lambda path: path.write_bytes(b"II*\0\x08\0\0\0"), r"holds \(0,\) values"),
+        ("png", lambda path: path.write_bytes(b"text"), "cannot be read as an image"),
+        ("png", lambda path: path.write_bytes(b""), "cannot be read as an image"),
+        ("png", lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "cannot be read as an image"),
+        ("png", lambda path: iio.imwrite(path, np.full((40, 40), 7, np.uint8)), "without contrast"),
+        ("tif", lambda path: tifffile.imwrite(path, np.full((40, 40), np.nan, np.float32)), "not finite"),
+    ],
+)
+def test_files_that_are_no_image_are_refused_by_name(tmp_path, suffix, write, message):
+    (tmp_path / "dots").mkdir()
+    for number in range(3):
+        write(tmp_path / "dots" / f"{number}.{suffix}")
+    with pytest.raises(DataError, match=rf"dots/\d.{suffix}: .*{message}"):
+        sources(tmp_path, "training", 0.065)
+
+
+def test_grey_and_colour_images_are_alike(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
+    colours = {"a": grey, "b": np.stack([grey] * 3, -1), "c": np.stack([grey] * 4, -1)}
+    for name, image in colours.items():
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            iio.imwrite(tmp_path / name / f"{number}.png", image)
+    found = sources(tmp_path, "test", 0.065).images
+    for name in ("b", "c"):
+        np.testing.assert_allclose(found[name][0], found["a"][0], atol=1e-12)
+
+
+def test_the_fingerprint_of_a_folder_is_that_of_its_files_in_the_order_of_their_numbers(tmp_path):
+    for structure, names in {"b": ["1.png"], "a": ["10.png", "2.png", "notes.txt"]}.items():
+        (tmp_path / structure).mkdir()
+        for name in names:
+            (tmp_path / structure / name).write_text(f"{structure} {name},")
+    assert images_sha256(tmp_path) == hashlib.sha256(b"a 2.png,a 10.png,b 1.png,").hexdigest()
+
+
 def test_images_are_brought_to_the_pixel_of_the_reconstruction(images):
     """Half as many pixels show the same: what a coarser grid holds of an image stays as it was."""
     same, finer = (sources(images, "training", 0.065, pixel).images["dots"][0] for pixel in (None, 0.0325))
@@ -81,6 +123,7 @@ def test_a_few_steps(images, tmp_path):
     assert (network.mode, network.frames) == ("stacked", 4)
     assert card["images"] == {"dots": 7, "lines": 7}
     assert card["epochs"] == 2
+    assert card["images_sha256"] == images_sha256(images)
     assert card["command"].startswith("nstm train-blind net.safetensors --images FOLDER --set mode=stacked,frames=4,")
     history = json.loads(out.with_suffix(".json").read_text())["history"]
     assert len(history["validation"]) == 2
