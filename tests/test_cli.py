@@ -67,6 +67,18 @@ def test_inspect_all_samples_of_an_experiment(recording, tmp_path) -> None:
         assert "name a FILE" in call("inspect", *wrong, code=2)
 
 
+def test_inspect_refuses_weights_that_are_not_there(recording, tmp_path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "samples: samples.tsv\nsystems:\n  speckle: {kind: speckle, optics: {na: 1.0, emission_wavelength_um: 0.52}, "
+        "solver: {methods: [ubsim], weights: nothere.safetensors}}\n"
+    )
+    (tmp_path / "samples.tsv").write_text(f"sample\tpath\tsystem\none\t{recording}\tspeckle\n")
+    text = " ".join(call("inspect", "--config", config, code=2).split())
+    assert "systems.speckle.solver.weights: " in text
+    assert "nothere.safetensors: there is no such file of weights" in text
+
+
 def test_init_writes_what_the_files_say_and_lists_the_rest(recording) -> None:
     folder = recording.parent
     text = call("init", folder)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from nstm.simulate.speckle import SpeckleMicroscope
 
 
+#: What the rule `train_blind` makes in the working directory.
+TRAINED = Path("blind/ubsim.safetensors")
+
+
 class Training(Section):
     """One training of UBSIM, with light and detection of equal aperture."""
 
@@ -76,6 +80,12 @@ def _several(domains: list[str]) -> list[str]:
     return domains
 
 
+def _once(numbers: list[int]) -> list[int]:
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(f"numbers = {numbers}: each at most once")
+    return numbers
+
+
 BlindStudy = Literal["structures", "iterations", "noise", "frames", "pace", "domains"]
 Network = Literal["ubsim", "unet", "edsr", "rcan"]
 
@@ -99,9 +109,11 @@ class BlindStudies(Section):
     race_side_px: Annotated[int, Field(ge=32, multiple_of=4, description="side of the images of `iterations`")] = 256
     race_iterations: Annotated[int, Field(ge=1, description="after which a solver of `iterations` gives up")] = 600
     pace_side_px: Annotated[int, Field(ge=32, multiple_of=4, description="side of the image of `pace`")] = 512
-    numbers: Annotated[list[int], Field(min_length=1, description="of frames, for the study `frames`")] = Field(
-        default=[5, 10, 20, 40]
-    )
+    numbers: Annotated[
+        list[Annotated[int, Field(ge=3, le=200)]],
+        AfterValidator(_once),
+        Field(min_length=1, description="of frames, for the study `frames`"),
+    ] = Field(default=[5, 10, 20, 40])
     weights: Annotated[
         str | None,
         Field(
@@ -203,11 +215,15 @@ def networks_of(study: str, settings: BlindStudies, images: Path | None) -> list
 
 
 def domains_of(settings: BlindStudies, images: Path | None) -> list[str]:
-    """Structures of the study ``domains``: those of the settings, or the first two of the images and digits."""
-    from nstm.simulate.blind_images import DIGITS  # not earlier: every job of every rule reads the config
+    """Structures of the study ``domains``: those of the settings, or the first two of the images and digits.
+
+    Raises:
+        DataError: the folder of the images holds no structure.
+    """
+    from nstm.simulate.blind_images import DIGITS, structures  # not earlier: every job of every rule reads the config
 
     if settings.domains:
         return list(settings.domains)
     if images is None:
         return ["network", "filaments", DIGITS]
-    return [*sorted(p.name for p in images.iterdir() if p.is_dir())[:2], DIGITS]
+    return [*(folder.name for folder in structures(images)[:2]), DIGITS]

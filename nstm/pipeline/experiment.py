@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 from pydantic import Field, ValidationError
 
 from nstm.acquisition import DataError
-from nstm.pipeline.blind_settings import Blind
+from nstm.pipeline.blind_settings import TRAINED, Blind
 from nstm.pipeline.problems import closest, lines_of, refuse, shown
 from nstm.pipeline.sheet import SampleRow, read_sheet, resolve
 from nstm.pipeline.study_runs import Studies
@@ -28,6 +28,7 @@ from nstm.settings import (
     Reconstruction,
     Report,
     Section,
+    SystemSettings,
     override,
 )
 from nstm.systems.base import ImagingSystem, kinds, registered_in, system_of_kind
@@ -171,6 +172,8 @@ class Experiment:
         if isinstance(systems, Mapping):
             for name, settings in systems.items():
                 problems += _system_problems(str(name), settings, checked, base_dir)
+        if checked is not None and checked.blind.images is not None:
+            problems += _image_problems(resolve(base_dir, checked.blind.images))
         if problems or checked is None:
             refuse("the config cannot be used", problems)
         problems = [p for name in checked.systems for p in _panel_problems(name, checked, base_dir)]
@@ -184,11 +187,7 @@ class Experiment:
         settings = _plain_system(self.config.systems[self.samples[sample].system], self.base_dir)
         kind = system_class(settings["kind"], self.base_dir)
         valid = kind.Settings.model_validate({**settings, "kind": kind.kind})
-        plain = valid.model_dump(mode="json", exclude=set(OVERRIDABLE))
-        for section, key in (name.split(".") for name in kind.file_keys):
-            if plain[section][key] is not None:
-                plain[section][key] = resolve(self.base_dir, plain[section][key])
-        return {**plain, "kind": settings["kind"]}
+        return {**_resolved(valid, kind, self.base_dir), "kind": settings["kind"]}
 
     def system_files(self, sample: str) -> dict[str, Path]:
         """The files that the system's settings name, by key."""
@@ -227,7 +226,8 @@ class Experiment:
         params: dict[str, Any] = {"numerics": NUMERICS[stage], "sample": self._row(sample, stage)}
         if stage in _HAS_SYSTEM:
             params["system"] = self.system_settings(sample)
-            files = {name: _content(path) for name, path in self.system_files(sample).items()}
+            named = self.system_files(sample).items()
+            files = {name: _content(path) for name, path in named if not is_made_here(path)}
             params |= {"system_files": files} if files else {}
         reconstruction = cast(Reconstruction, self.section(sample, "reconstruction"))
         if stage == "reconstruct":
@@ -328,6 +328,20 @@ def _from_file(path: str) -> type[ImagingSystem]:
     return own[0]
 
 
+def is_made_here(path: str | Path) -> bool:
+    """Whether the workflow trains these weights, in this working directory: an input that counts by itself."""
+    return os.path.abspath(path) == os.path.abspath(TRAINED)
+
+
+def _resolved(settings: SystemSettings, kind: type[ImagingSystem], base_dir: Path) -> dict[str, Any]:
+    """Plain settings of a system without its overrides; its files are made absolute."""
+    plain = settings.model_dump(mode="json", exclude=set(OVERRIDABLE))
+    for section, key in (name.split(".") for name in kind.file_keys):
+        if plain[section][key] is not None:
+            plain[section][key] = resolve(base_dir, plain[section][key])
+    return plain
+
+
 def _plain_system(settings: Mapping[str, Any], base_dir: Path) -> dict[str, Any]:
     plain = {k: v for k, v in settings.items() if k not in OVERRIDABLE}
     kind = plain.get("kind")
@@ -349,7 +363,8 @@ def _system_problems(name: str, settings: Any, config: ExperimentConfig | None, 
         return [f"{key}.kind: {error}"]
     problems: list[str] = []
     try:
-        system(system.Settings.model_validate({**settings, "kind": system.kind}))
+        bound = system(system.Settings.model_validate({**settings, "kind": system.kind}))
+        problems += _file_problems(bound, base_dir, key)
     except ValidationError as error:
         problems += lines_of(error, system.Settings, key)
     except DataError as error:
@@ -363,6 +378,27 @@ def _system_problems(name: str, settings: Any, config: ExperimentConfig | None, 
             except ValidationError as error:
                 problems += lines_of(error, SECTIONS[section], f"{key}.{section}")
     return problems
+
+
+def _file_problems(system: ImagingSystem, base_dir: Path, key: str) -> list[str]:
+    """Files of the settings that no job could use; what the workflow has yet to make is none."""
+    plain, problems = _resolved(system.settings, type(system), base_dir), []
+    for name, text in type(system)(system.Settings.model_validate(plain)).file_problems().items():
+        section, last = name.split(".")
+        made_here = is_made_here(plain[section][last])
+        if not made_here or os.path.exists(plain[section][last]):
+            problems.append(f"{key}.{name}: {text}" + ("; remove it to have it trained anew" if made_here else ""))
+    return problems
+
+
+def _image_problems(folder: str) -> list[str]:
+    from nstm.simulate.blind_images import structures  # not earlier: every job of every rule reads the config
+
+    try:
+        structures(Path(folder))
+    except DataError as error:
+        return [f"blind.images: {error}"]
+    return []
 
 
 def _panel_problems(name: str, config: ExperimentConfig, base_dir: Path) -> list[str]:

@@ -145,6 +145,10 @@ class ImagingSystem(abc.ABC):
     def frame_axes(self) -> dict[str, int]:
         """Name and length of each frame axis, slowest first as in the raw store."""
 
+    def file_problems(self) -> dict[str, str]:
+        """What is wrong with the files of :attr:`file_keys`, by key, told before any job; default: not looked at."""
+        return {}
+
     @property
     def usual_order(self) -> str | None:
         """Order of the planes in files of the instrument that do not label them; ``None``: not known."""

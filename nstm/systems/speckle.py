@@ -12,6 +12,7 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.conventional.padding import continued, padded_axis
 from nstm.illumination import speckle as illumination_speckle
+from nstm.io.network import read_network
 from nstm.optics.grids import fourier_resample, rfrequencies, samples
 from nstm.optics.noise import noise_variance
 from nstm.optics.otf import cutoff, incoherent_otf, pixel_transfer
@@ -48,6 +49,28 @@ class Speckle(ImagingSystem):
     def frame_axes(self) -> dict[str, int]:  # type: ignore[override]  # known with the settings
         """The patterns of an acquisition."""
         return {"pattern": self.settings.illumination.patterns}
+
+    def file_problems(self) -> dict[str, str]:
+        """Weights of `ubsim` that are not there, are no network, or are for another number of frames."""
+        path = self.settings.solver.weights
+        if path is None or "ubsim" not in self.settings.solver.methods:
+            return {}
+        try:
+            takes = read_network(path)[0].frames
+        except DataError as error:
+            return {"solver.weights": str(error)}
+        frames = self._window_frames
+        if takes in (None, frames):
+            return {}
+        text = (
+            f"{path}: a network for {takes} stacked frames, but windows have {frames} (window.frames, or "
+            "illumination.patterns): change these, or use a network of the mode per_frame, which takes any number"
+        )
+        return {"solver.weights": text}
+
+    @property
+    def _window_frames(self) -> int:
+        return self.settings.window.frames or self.settings.illumination.patterns
 
     @property
     def grid_ratio(self) -> float:
@@ -130,7 +153,7 @@ class Speckle(ImagingSystem):
     def baselines(self) -> dict[str, Baseline]:
         """Widefield, and blind SIM by every solver of the settings; the first is ``conventional``."""
         solver, rolling = self.settings.solver, self.settings.window
-        frames = rolling.frames or self.settings.illumination.patterns
+        frames = self._window_frames
         names = ["conventional", *solver.methods[1:]]
         blind = {
             name: Baseline(

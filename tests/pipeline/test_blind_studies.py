@@ -16,7 +16,7 @@ from nstm.metrics.lpips import _shapes
 from nstm.pipeline.blind_page import TITLES, run_page
 from nstm.pipeline.blind_settings import Blind, domains_of
 from nstm.pipeline.blind_studies import run_blind_study, run_domain_training
-from nstm.pipeline.experiment import Experiment
+from nstm.pipeline.experiment import ExperimentConfig
 from tests.experiments import ROOT
 
 TINY = {
@@ -153,8 +153,16 @@ def test_page(records, tmp_path):
 
 def test_the_example_trains_the_stacked_network_of_the_package():
     folder = ROOT / "config" / "examples" / "speckle"
-    config = Experiment.load(yaml.safe_load((folder / "studies.yaml").read_text()), folder).config
+    config = ExperimentConfig.model_validate(yaml.safe_load((folder / "studies.yaml").read_text()))
     assert config.blind.training.model_dump() == load_weights(SHIPPED["stacked"])[1]["settings"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"), [([2], "greater than or equal to 3"), ([4, 4], "each at most once"), ([], "at least 1")]
+)
+def test_numbers_of_frames_that_no_study_can_be_made_of(numbers, message):
+    with pytest.raises(ValidationError, match=message):
+        Blind.model_validate({"studies": {"numbers": numbers}})
 
 
 def test_domains_of_images(records, tmp_path):
@@ -164,6 +172,8 @@ def test_domains_of_images(records, tmp_path):
         Blind.model_validate({"studies": {"domains": ["er"]}})
     studies = Blind().studies
     assert domains_of(studies, tmp_path) == ["actin", "er", "digits"]
+    with pytest.raises(DataError, match=r"nowhere: holds no folder of images"):
+        domains_of(studies, tmp_path / "nowhere")
     assert domains_of(studies, None) == ["network", "filaments", "digits"]
     with pytest.raises(DataError, match="no images of 'pits': there are those of dots, lines"):
         run_domain_training(Blind().domain_params("pits", "edsr"), records / "images", tmp_path / "w.safetensors")

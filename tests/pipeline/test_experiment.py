@@ -230,3 +230,45 @@ def test_the_examples_are_valid(config):
     experiment = Experiment.load(yaml.safe_load(config.read_text()), config.parent)
     for name in experiment.samples:
         assert experiment.baselines(name)
+
+
+SPECKLE = {
+    "kind": "speckle",
+    "optics": {"na": 1.0, "emission_wavelength_um": 0.52},
+    "solver": {"methods": ["per_frame", "ubsim"], "weights": "own.safetensors"},
+}
+
+
+def test_weights_that_no_window_can_be_solved_with_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    def text(**sections) -> str:
+        return problems(lambda: load(tmp_path, changed(systems__speckle={**SPECKLE, **sections})))
+
+    own, key = tmp_path / "own.safetensors", "systems.speckle.solver.weights: "
+    assert f"{key}{own}: there is no such file of weights" in text()
+    own.write_text("no weights")
+    assert f"{key}{own}: not a file of weights in the safetensors format" in text()
+    shutil.copy(ROOT / "nstm" / "blindsim" / "ubsim_stacked.safetensors", own)
+    assert f"{key}{own}: a network for 20 stacked frames, but windows have 10" in text(window={"frames": 10})
+    assert load(tmp_path, changed(systems__speckle=SPECKLE))
+    own.unlink()
+    unused = {**SPECKLE, "solver": {"weights": "own.safetensors"}}
+    assert load(tmp_path, changed(systems__speckle=unused))
+
+
+def test_weights_that_the_workflow_trains_need_not_be_there(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    solver = {**SPECKLE["solver"], "weights": "blind/ubsim.safetensors"}
+    config = changed(systems__speckle={**SPECKLE, "solver": solver})
+    experiment = load(tmp_path, config, "sample\tpath\tsystem\ncell\tcell.tif\tspeckle\n")
+    assert "system_files" not in experiment.stage_params("cell", "reconstruct"), "trained or not, it is the same"
+    (tmp_path / "blind").mkdir()
+    (tmp_path / "blind" / "ubsim.safetensors").write_text("no weights")
+    assert "safetensors format" in problems(lambda: load(tmp_path, config))
+    assert "remove it to have it trained anew" in problems(lambda: load(tmp_path, config))
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    text = problems(lambda: load(tmp_path, changed(blind__images="nowhere")))
+    assert f"blind.images: {tmp_path / 'nowhere'}: holds no folder of images; one for each structure is needed" in text
+    (tmp_path / "nowhere" / "dots").mkdir(parents=True)
+    assert load(tmp_path, changed(blind__images="nowhere"))

@@ -1,5 +1,6 @@
 """Rule train_blind: two tiny epochs, and what makes it run again."""
 
+import json
 from pathlib import Path
 
 from nstm.blindsim import load_weights
@@ -24,3 +25,12 @@ def test_rule(blind: Workdir) -> None:
     assert "epoch 2 of 2: loss" in (blind.folder / "blind/train_blind.log").read_text()
     longer = {"training": {**BLIND["training"], "epochs": 3}}
     assert blind.planned("train_blind", "--config", f"blind={ {**BLIND, **longer} }") == {"train_blind": 1}
+
+
+def test_samples_that_name_the_weights_have_them_trained_first(tmp_path: Path) -> None:
+    solver = {"methods": ["ubsim"], "weights": "../blind/ubsim.safetensors"}
+    optics = {"na": 1.0, "emission_wavelength_um": 0.52}
+    systems = {"speckle": {"kind": "speckle", "optics": optics, "solver": solver}}
+    row = {"sample": "cell", "path": "../simulated/speckle_small.ome.tif", "system": "speckle"}
+    workdir = Workdir(tmp_path, f"samples: samples.tsv\nsystems: {json.dumps(systems)}\n", [row])
+    assert workdir.planned()["train_blind"] == 1

@@ -1,6 +1,6 @@
 """UBSIM, the learned iterations of blind SIM: its training and its studies; they need no recording and no sample."""
 
-from nstm.pipeline.blind_settings import networks_of
+from nstm.pipeline.blind_settings import TRAINED, networks_of
 
 BLIND = EXPERIMENT.config.blind
 BLIND_IMAGES = EXPERIMENT.blind_images()
@@ -17,7 +17,7 @@ rule train_blind:
     input:
         BLIND_FILES,
     output:
-        weights="blind/ubsim.safetensors",
+        weights=str(TRAINED),
         history="blind/ubsim.json",
         curve="blind/ubsim.png",
     log:

@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 try:
     from nstm.acquisition import DataError
     from nstm.pipeline import simulate as simulation
-    from nstm.pipeline.experiment import FITTED, NUMERICS, Experiment
+    from nstm.pipeline.experiment import FITTED, NUMERICS, Experiment, is_made_here
 except ModuleNotFoundError as error:
     raise WorkflowError(
         f"{error}: install the package into the environment of snakemake (pip install -e . in its folder)"
@@ -107,9 +107,13 @@ def raw_files(wildcards):
 
 
 def system_files(wildcards):
-    """Files that the settings of a sample's system name; one that is not there fails its own samples only."""
+    """Files that the settings of a sample's system name; one that is not there fails its own samples only.
+
+    The weights that the rule train_blind makes are trained first.
+    """
     paths = EXPERIMENT.system_files(wildcards.sample).values()
-    return [local(path) for path in paths if path.is_file() and speakable(path)]
+    there = [path for path in paths if path.is_file() or is_made_here(path)]
+    return [local(path) for path in there if speakable(path)]
 
 
 def unspeakable_files(wildcards):
