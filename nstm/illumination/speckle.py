@@ -36,7 +36,7 @@ class Usable:
 
 
 def usable(frames: np.ndarray, saturation: float | None = None) -> Usable:
-    """Find dead, damaged and saturated frames.
+    """Find dead (dark, or of one value), damaged and saturated frames.
 
     Args:
         frames: ``(L, y, x)`` counts, offset removed.
@@ -46,20 +46,22 @@ def usable(frames: np.ndarray, saturation: float | None = None) -> Usable:
     light = np.where(finite, np.nan_to_num(frames).mean(axis=(-2, -1), dtype=np.float64), 0.0)
     typical = float(np.median(light[finite])) if finite.any() else 0.0
     dark = finite & (light <= DARK_SHARE * max(typical, 0.0))
+    constant = finite & ~dark & (np.ptp(frames, axis=(-2, -1)) == 0)
     full = np.zeros(len(frames), bool)
     if saturation is not None:
-        full = finite & (np.mean(frames >= saturation, axis=(-2, -1)) > SATURATED_SHARE)
+        full = finite & ~constant & (np.mean(frames >= saturation, axis=(-2, -1)) > SATURATED_SHARE)
     reasons = []
     for code, which, text in (
         ("not_finite", ~finite, "hold NaN or infinity"),
         ("dead_frames", dark, f"have less than {DARK_SHARE:.0%} of the usual light"),
+        ("dead_frames", constant, "hold one value only"),
         ("saturated_frames", full, f"are full at more than {SATURATED_SHARE:.1%} of their pixels"),
     ):
         if which.any():
             numbers = ", ".join(str(i) for i in np.flatnonzero(which))
             message = f"frames {numbers} {text}: left out of the reconstruction"
             reasons.append({"severity": "warn", "code": code, "message": message})
-    return Usable(finite & ~dark & ~full, reasons)
+    return Usable(finite & ~dark & ~constant & ~full, reasons)
 
 
 def light_contrast(frames: np.ndarray, noise: np.ndarray | None) -> float | None:

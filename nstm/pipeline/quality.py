@@ -15,7 +15,7 @@ from nstm.io.jsonfile import write_json
 from nstm.io.store import open_raw, raw_status
 from nstm.pipeline.experiment import Stage
 from nstm.pipeline.lineage import lineage
-from nstm.quality.acquisition import Blocks, check_acquisition
+from nstm.quality.acquisition import Blocks, check_acquisition, looked_at
 from nstm.quality.prospect import prospect, reasons_of
 from nstm.quality.raw import check_sample
 from nstm.quality.reasons import status_of
@@ -79,5 +79,7 @@ def _picture(quality: Mapping[str, Any], raw: xr.Dataset, system: ImagingSystem)
     frames = raw["frames"].isel(t=usable).values
     axis = frame_axes_of(raw).index(system.block_axis)
     pixel_um, passband = raw.attrs["pixel_um"], system.passband()
-    power = Spectra.of(frames.reshape(-1, *frames.shape[-3:]), pixel_um, passband).power.mean(axis=0)
+    spared = system.usable(frames.astype(np.float32) - np.float32(system.settings.camera.offset))
+    seen = looked_at(frames, None if spared is None else spared.used)
+    power = Spectra.of(seen, pixel_um, passband).power.mean(axis=0)
     return quality_figure(quality, power, pixel_um, passband, np.indices(frames.shape[:-3])[axis].ravel())

@@ -197,6 +197,7 @@ def _one(fits: _Fits, times_s: np.ndarray, measured: np.ndarray) -> _Results:
                 for which in rotating(
                     fits.system.measured_axes(frame_shape), fits.system.block_axis, settings.held_out_frames
                 )
+                if which not in fits.calibration.get("left_out", ())
             ]
             if settings.seeds:
                 record["seeds"] = _seeds(fits, fit)

@@ -35,7 +35,7 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
         "steps": len(fit.trace.loss),
         "loss": _sampled(fit.trace.loss * fit.scale**2),
         "loss_steps": _sampled(np.arange(1, len(fit.trace.loss) + 1)),
-        "noise_variance": None if fit.noise_variance is None else float(fit.noise_variance.mean()),
+        "noise_variance": None if fit.noise_variance is None else float(np.nanmean(fit.noise_variance)),
         "residual_noise_units": noise_units(fit),
         "motion_px": _motion(fit, regions, exposure_s) | {"resolution": limit_px},
         "regions": regions,
@@ -54,17 +54,23 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
 
 
 def noise_units(fit: Fit | Tiles) -> list[float | None]:
-    """Residual of each frame in units of its noise; None where the noise is not known."""
+    """Residual of each frame in units of its noise; None where the noise is not known, or the frame was left out."""
     found = in_noise_units(inner(fit.residual, fit.settings.margin_px), fit.pixel_um, fit.system.passband())
-    return [None] * len(fit.residual) if found is None else [float(v) for v in found]
+    return [None] * len(fit.residual) if found is None else [float(v) if np.isfinite(v) else None for v in found]
+
+
+def _seen(fit: Fit | Tiles) -> np.ndarray:
+    """Numbers of the frames that were not left out."""
+    return np.flatnonzero(np.isfinite(fit.residual).all(axis=(1, 2, 3)))
 
 
 def _regions(fit: Fit | Tiles, passband: float) -> list[dict[str, Any]]:
     """Regions of the field that are not explained; none where a pixel of a measurement sees the whole scene."""
     if not fit.located:
         return []
-    compared = inner(fit.residual, fit.settings.margin_px)
-    return [_within_field(r, fit) for r in lost_regions(compared, fit.pixel_um, passband)]
+    seen = _seen(fit)
+    found = lost_regions(inner(fit.residual[seen], fit.settings.margin_px), fit.pixel_um, passband)
+    return [_within_field(r | {"frames": [int(seen[i]) for i in r["frames"]]}, fit) for r in found]
 
 
 def _within_field(region: dict[str, Any], fit: Fit | Tiles) -> dict[str, Any]:
@@ -147,11 +153,12 @@ def _step_within(region: dict[str, Any], steps: np.ndarray, order: np.ndarray, f
 
 def _blurred(fit: Fit | Tiles, passband: float, limit_px: float) -> list[dict[str, Any]]:
     """Frames that are surely blurred beyond the others, by more than the period at the cutoff."""
-    residual, predicted = (inner(images, fit.settings.margin_px) for images in (fit.residual, fit.predicted()))
+    seen = _seen(fit)
+    residual, predicted = (inner(of[seen], fit.settings.margin_px) for of in (fit.residual, fit.predicted()))
     found = motion_blur(residual, predicted, fit.pixel_um, passband) or []
     return [
         {"frame": i, "length_px": b.length_px, "direction_deg": b.direction_deg, "significance": b.significance}
-        for i, b in enumerate(found)
+        for i, b in zip(seen.tolist(), found, strict=False)
         if b.significance > SURE and b.length_px > limit_px
     ]
 

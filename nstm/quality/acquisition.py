@@ -80,6 +80,8 @@ def check_acquisition(
         pixel_um: camera pixel in the sample, um.
         before: blocks of the acquisition before, where it could be used.
 
+    Where results can do without some frames (:meth:`ImagingSystem.usable`) these are named and the others are judged.
+
     Returns:
         The entry of ``quality.json``, and the blocks for the next acquisition (``None`` where this one fails). The
         entry holds ``status, reasons``, what :func:`nstm.quality.raw.check_counts` gives, and
@@ -90,29 +92,34 @@ def check_acquisition(
         ``between_px``) and ``shake_px``; ``None`` for what cannot be measured.
     """
     camera, passband = system.settings.camera, system.passband()
+    counts = frames.astype(np.float32) - np.float32(camera.offset)
+    spared = system.usable(counts)
+    used = spared.used if spared is not None and status_of(spared.reasons) != "fail" else None
     entry, reasons = check_counts(
-        frames, index=index, pixel_um=pixel_um, passband=passband, camera=camera, counts=system.counts
+        frames, index=index, pixel_um=pixel_um, passband=passband, camera=camera, counts=system.counts, used=used
     )
+    reasons = [*reasons, *(spared.reasons if spared is not None else ())]
     entry |= dict.fromkeys(("light", "stripes", "blur", "motion", "motion_px", "shake_px")) | {"figures": {}}
     if status_of(reasons) == "fail":
         return _entry(entry, reasons), None
     axis = list(frame_axes).index(system.block_axis)
     block_of = np.indices(frames.shape[:-3])[axis].ravel()
     moments = times_s.mean(axis=-1).ravel()
+    kept = np.ones(moments.shape, bool) if used is None else used
     if system.counts:
-        levels = np.reshape(entry["intensity_by_frame"], frames.shape[:-3])
+        levels = np.reshape(np.array(entry["intensity_by_frame"], float), frames.shape[:-3])
         kinds = [i for i, name in enumerate(frame_axes) if name in system.light_axes]
-        entry["light"] = _light(_of_one_kind(levels, kinds).ravel(), block_of, moments)
+        entry["light"] = _light(_of_one_kind(levels, kinds).ravel()[kept], block_of[kept], moments[kept])
         reasons += _flicker(entry["light"])
 
-    spectra = Spectra.of(frames.reshape(-1, *frames.shape[-3:]), pixel_um, passband)
+    spectra = Spectra.of(looked_at(frames, used), pixel_um, passband)
     found = stripes(spectra) if (entry["signal_to_noise"] or 0) < NOISE_FREE else None
     entry["stripes"] = found and asdict(found)
     reasons += _stripes(found)
-    entry["blur"] = [blur and asdict(blur) for blur in blur_of_frames(spectra, block_of)]
+    blurs = iter(blur_of_frames(spectra, block_of[kept]))
+    entry["blur"] = [(blur := next(blurs)) and asdict(blur) if k else None for k in kept]
     reasons += _blurred(entry["blur"])
 
-    counts = frames.astype(np.float32) - np.float32(camera.offset)
     for figure in system.frame_figures(counts, pixel_um):
         entry["figures"][figure.label] = figure.values
         low = [i for i, value in enumerate(figure.values) if value is not None and value < figure.least]
@@ -121,13 +128,20 @@ def check_acquisition(
             where = f"{system.block_axis} {counted(low)}"
             reasons.append(reason("warn", "low_figure", f"{figure.label}: {text} at {where}; {figure.advice}"))
 
-    blocks = Blocks.of(counts, times_s, axis, system)
+    # a frame that is not used has no time, so that no pair holds its block
+    blocks = Blocks.of(counts, np.where(kept.reshape(frames.shape[:-3])[..., None], times_s, np.nan), axis, system)
     entry["motion"] = _motion(blocks.pairs(before), moments, system.settings.frames.exposure_s)
     entry["motion_px"] = entry["motion"] and entry["motion"]["between_px"]
     in_blocks = np.moveaxis(counts.mean(axis=-3), axis, 0)
     in_blocks = in_blocks.reshape(len(in_blocks), -1, *in_blocks.shape[-2:])
     entry["shake_px"] = shake(in_blocks, entry["noise_std"])
     return _entry(entry, reasons), blocks
+
+
+def looked_at(frames: np.ndarray, used: np.ndarray | None) -> np.ndarray:
+    """Frames ``(*frame_axes, z, y, x)`` as ``(n, z, y, x)``, those that are used; ``None``: all."""
+    flat = frames.reshape(-1, *frames.shape[-3:])
+    return flat if used is None else flat[used]
 
 
 def _entry(entry: Mapping[str, Any], reasons: list[Reason]) -> dict[str, Any]:
@@ -152,7 +166,8 @@ def _of_one_kind(levels: np.ndarray, axes: Sequence[int]) -> np.ndarray:
 
 def _light(levels: np.ndarray, block_of: np.ndarray, moments: np.ndarray) -> dict[str, float]:
     """Steps of the light within blocks and between them, and what a steady loss takes, all relative."""
-    means = np.array([levels[block_of == b].mean() for b in np.unique(block_of)])
+    found, block_of = np.unique(block_of, return_inverse=True)
+    means = np.array([levels[block_of == b].mean() for b in range(len(found))])
     order = np.argsort(moments)
     slope = np.polyfit(np.linspace(0, 1, len(levels)), np.log(levels[order]), 1)[0] if len(levels) > 2 else 0.0
     return {

@@ -33,7 +33,14 @@ BLEACHING_WARN = 0.5
 
 
 def check_counts(
-    frames: np.ndarray, *, index: int, pixel_um: float, passband: float, camera: Camera, counts: bool = True
+    frames: np.ndarray,
+    *,
+    index: int,
+    pixel_um: float,
+    passband: float,
+    camera: Camera,
+    counts: bool = True,
+    used: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """Figures and reasons that need nothing but the counts.
 
@@ -44,30 +51,37 @@ def check_counts(
         passband: highest lateral frequency of a frame, cycles/um.
         camera: offset and saturation.
         counts: whether frames are counts; contrast about zero has no level of light.
+        used: ``(m,)`` bool, the frames that results are made of, where they can do without others: only these are
+            judged. ``None``: all are needed.
 
     Returns:
         ``index, mean`` (counts above the offset), ``saturated_fraction, nan_fraction, dead_frames,
-        intensity_by_frame`` (relative to the median frame), ``noise_std`` (counts; None where the camera does not
-        sample beyond the passband), ``signal_to_noise``; and what is wrong. With NaN or a dead frame nothing else is
-        measured.
+        intensity_by_frame`` (relative to the median frame; None of one that is not used), ``noise_std`` (counts; None
+        where the camera does not sample beyond the passband), ``signal_to_noise``; and what is wrong. With NaN or a
+        dead frame that is needed nothing else is measured.
     """
     flat = frames.reshape(-1, *frames.shape[-3:])
-    levels = _levels(flat, camera.offset)
+    numbers = np.arange(len(flat)) if used is None else np.flatnonzero(used)
+    looked_at = flat if used is None else flat[used]
+    levels = _levels(looked_at, camera.offset)
+    relative: list[float | None] = [None] * len(flat)
+    for number, value in zip(numbers, _relative(levels) if counts else (), strict=counts):
+        relative[number] = value
     entry: dict[str, Any] = {
         "index": index,
         "mean": float(np.mean(levels)),
         "saturated_fraction": _saturated(frames, camera),
         "nan_fraction": float(np.mean(~np.isfinite(frames))) if frames.dtype.kind == "f" else 0.0,
         "dead_frames": _dead(flat),
-        "intensity_by_frame": _relative(levels) if counts else [None] * len(levels),
+        "intensity_by_frame": relative,
         "noise_std": None,
         "signal_to_noise": None,
     }
-    reasons = _damage(entry["nan_fraction"], entry["dead_frames"])
+    reasons = _damage(entry["nan_fraction"], entry["dead_frames"]) if used is None else []
     if not reasons:
-        reasons = _light(levels, camera) if counts else []
-        reasons += _counts(frames, flat, entry["saturated_fraction"], camera)
-        entry["noise_std"], entry["signal_to_noise"] = _noise(flat, pixel_um, passband)
+        reasons = _light(levels, camera, numbers) if counts else []
+        reasons += _counts(looked_at, camera)
+        entry["noise_std"], entry["signal_to_noise"] = _noise(looked_at, pixel_um, passband)
         reasons += _signal(entry["signal_to_noise"])
     return entry, reasons
 
@@ -163,7 +177,7 @@ def _saturated(frames: np.ndarray, camera: Camera) -> float:
     return 0.0 if limit is None else float(np.mean(frames >= limit))
 
 
-def _light(levels: np.ndarray, camera: Camera) -> list[Reason]:
+def _light(levels: np.ndarray, camera: Camera, numbers: np.ndarray) -> list[Reason]:
     median = float(np.median(levels))
     if median <= 0:
         return [
@@ -174,7 +188,7 @@ def _light(levels: np.ndarray, camera: Camera) -> list[Reason]:
                 "camera, or the offset is wrong (it is the mean of a dark frame)",
             )
         ]
-    dark = np.flatnonzero(levels < DARK_FAIL * median).tolist()
+    dark = numbers[levels < DARK_FAIL * median].tolist()
     if dark:
         return [
             reason(
@@ -184,21 +198,23 @@ def _light(levels: np.ndarray, camera: Camera) -> list[Reason]:
                 "shutter missed them; leave this acquisition out",
             )
         ]
-    step = float(np.max(np.abs(levels / median - 1)))
+    steps = np.abs(levels / median - 1)
+    step = float(np.max(steps))
     if step > STEP_WARN:
         return [
             reason(
                 "warn",
                 "uneven_light",
-                f"frame {int(np.argmax(np.abs(levels / median - 1)))} differs by {step:.0%} in light from the median "
+                f"frame {int(numbers[np.argmax(steps)])} differs by {step:.0%} in light from the median "
                 "frame: check the laser power, polarisation and shutter; brightness of results may flicker",
             )
         ]
     return []
 
 
-def _counts(frames: np.ndarray, flat: np.ndarray, saturated: float, camera: Camera) -> list[Reason]:
+def _counts(flat: np.ndarray, camera: Camera) -> list[Reason]:
     """Saturation, clipping at a limit that was not declared, and counts cut off at zero."""
+    saturated = _saturated(flat, camera)
     reasons: list[Reason] = []
     if saturated > SATURATED_WARN:
         fail = saturated > SATURATED_FAIL
@@ -206,7 +222,7 @@ def _counts(frames: np.ndarray, flat: np.ndarray, saturated: float, camera: Came
             reason(
                 "fail" if fail else "warn",
                 "saturated",
-                f"{saturated:.2%} of the pixels are saturated (count >= {_limit(frames.dtype, camera):g}): "
+                f"{saturated:.2%} of the pixels are saturated (count >= {_limit(flat.dtype, camera):g}): "
                 + ("the patterns cannot be told from such frames; " if fail else "results are wrong at these places; ")
                 + "record with less light or a shorter exposure",
             )

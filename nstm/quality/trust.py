@@ -89,7 +89,7 @@ def verdict(record: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": record.get("seeds"),
     }
     if record.get("status") != "fail":  # what failed has its own reasons and no figures
-        reasons += _residual_reasons(residuals)
+        reasons += _residual_reasons(record.get("residual_noise_units") or [])
         reasons += _region_reasons(regions, len(residuals))
         reasons += _held_out_reasons(held_out, ratio, _number(motion.get("total_rms")))
         reasons += _step_reasons(motion)
@@ -126,7 +126,8 @@ def verdict_of_sample(entries: Sequence[Mapping[str, Any]]) -> tuple[str, list[R
     return status_of(reasons), reasons
 
 
-def _residual_reasons(residuals: np.ndarray) -> list[Reason]:
+def _residual_reasons(of_frames: Sequence[Any]) -> list[Reason]:
+    residuals = _finite(of_frames)
     if residuals.size == 0:
         text = "the noise is unknown (the camera samples too coarsely to show it), so the residual says nothing"
         return [reason("warn", "noise_unknown", text)]
@@ -138,8 +139,9 @@ def _residual_reasons(residuals: np.ndarray) -> list[Reason]:
         )
         return [reason("fail", "residual", text)]
     if worst > FRAME_OUTLIER * mean:
+        number = next(i for i, value in enumerate(of_frames) if _number(value) == worst)
         text = (
-            f"frame {int(residuals.argmax())} (counted from 0) differs from the fit by {worst:.2f} times the noise, "
+            f"frame {number} (counted from 0) differs from the fit by {worst:.2f} times the noise, "
             f"all frames together by {mean:.2f}: look for a jump, a flash, a shake or a wrong phase there"
         )
         return [reason("warn", "outlier_frame", text)]

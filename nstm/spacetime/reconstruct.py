@@ -39,6 +39,8 @@ _LATE = 0.5
 _SLIDING_LEVELS, _PASSES = 2, 2
 
 
+_DAMAGED = "the frames hold NaN or infinity: mend or drop this acquisition"
+
 #: A start, where it ended, and what happened on the way.
 _Ended = tuple[Reconstruction, State, Trace]
 
@@ -96,7 +98,8 @@ def reconstruct(
 ) -> Fit | Tiles:
     """Fit scene and motion to the frames of one acquisition.
 
-    A field that needs more memory than there is (or with ``settings.tile_px``) is fitted in overlapping tiles.
+    Frames that the calibration leaves out (``left_out``) do not count, and have no residual (NaN). A field that needs
+    more memory than there is (or with ``settings.tile_px``) is fitted in overlapping tiles.
 
     Args:
         system: the imaging system.
@@ -135,13 +138,18 @@ def reconstruct(
             f"times have shape {times.shape}, expected finite numbers {counts.shape[:-2]}, "
             f"({', '.join((*system.frame_axes, 'z'))}): the middle of each exposure, s"
         )
-    if not np.all(np.isfinite(counts)):
-        raise DataError("the frames hold NaN or infinity: mend or drop this acquisition")
+    if not np.all(np.isfinite(counts)) and system.usable(counts) is None:
+        raise DataError(_DAMAGED)
     if calibration is None:
         calibration = system.calibrate(counts, pixel)
     if calibration["status"] == "fail":
         raise DataError("the illumination was not found: " + "; ".join(r["message"] for r in calibration["reasons"]))
     measured = system.measurements(counts, calibration)
+    seen = ~np.isin(np.arange(len(measured)), calibration.get("left_out", ()))
+    if not np.all(np.isfinite(measured[seen])):
+        raise DataError(_DAMAGED)
+    if not seen.all():
+        measured = np.where(seen[:, None, None, None], measured, np.float32(np.nan))
     if settings.margin_px and (
         measured.shape[-2:] != counts.shape[-2:] or 2 * settings.margin_px >= min(counts.shape[-2:])
     ):
@@ -149,10 +157,10 @@ def reconstruct(
             f"reconstruction.margin_px = {settings.margin_px} leaves nothing to compare of measurements of "
             f"{measured.shape[-2:]} pixels, or cuts rows within a frame: set it to 0"
         )
-    scale = float(measured.max())
+    scale = float(measured[seen].max())
     if not scale > 0:
         raise DataError("the frames hold no light above the camera offset: check camera.offset and the recording")
-    weights = np.ones(len(measured), np.float32)
+    weights = seen.astype(np.float32)
     if held_out is not None:
         weights[held_out] = 0
     recording = _Recording(system, dict(calibration), measured, counts.shape[-3:], times, pixel, scale)
@@ -189,7 +197,7 @@ class _Recording:
 
     system: ImagingSystem
     calibration: dict[str, Any]
-    measured: np.ndarray  # (m, z, v, u), counts
+    measured: np.ndarray  # (m, z, v, u), counts; NaN where the calibration leaves a frame out
     frame_shape: tuple[int, int, int]
     times_s: np.ndarray
     pixel_um: float
@@ -255,8 +263,9 @@ def _fit(
     model = recording.model(settings)
     noise = noise_variance(measured, recording.pixel_um, system.passband())
     noise = None if noise is None else noise.mean(axis=1)
-    scaled_noise = None if noise is None else float(np.mean(noise)) / scale**2
-    varied = float(measured.var(axis=(1, 2, 3)).mean()) / scale**2
+    known = np.isfinite(measured).all(axis=(1, 2, 3))
+    scaled_noise = None if noise is None else float(np.mean(noise[known])) / scale**2
+    varied = float(measured.var(axis=(1, 2, 3))[known].mean()) / scale**2
     enough = None if scaled_noise is None else FOUND * scaled_noise + EXACT * varied
 
     spent: dict[str, tuple[float, float]] = {}  # s of every run, and those to compile
@@ -264,7 +273,7 @@ def _fit(
     def run(start: Reconstruction, name: str, **more: Any) -> _Ended:
         state, trace = fit(
             make_renderer(model, start),
-            measured / scale,
+            np.nan_to_num(measured / scale, copy=False),  # what has no value has no weight
             start,
             move=move,
             noise_variance=scaled_noise,

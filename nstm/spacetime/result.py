@@ -39,8 +39,8 @@ class Fit:
 
     ``settings`` are those of the start that was kept (where parts slide, of its last pass), ``times_s`` the times of
     the frames, ``residual`` is measured minus predicted ``(m, z, v, u)`` in counts, ``noise_variance`` ``(m,)`` in
-    counts squared (``None`` where it cannot be read from the frames), ``scale`` the counts that the engine works in
-    units of; the seconds of ``trace`` are those of all starts and passes.
+    counts squared (``None`` where it cannot be read from the frames), both NaN of a frame that was left out, ``scale``
+    the counts that the engine works in units of; the seconds of ``trace`` are those of all starts and passes.
     """
 
     system: ImagingSystem
@@ -200,7 +200,7 @@ class Fit:
     def _slope_of_fitted_noise(self, noise_variance: np.ndarray) -> float:
         """Squared slope per noise variance of the noise that the fit took for structure: white within the passband."""
         left = np.mean(self.residual**2, axis=tuple(range(1, self.residual.ndim))) / np.maximum(noise_variance, 1e-12)
-        share = float(np.clip(1 - np.mean(left), LEAST_FITTED_NOISE, 1))
+        share = float(np.clip(1 - np.nanmean(left), LEAST_FITTED_NOISE, 1))
         return 2 * share * (2 * np.pi * self.system.passband() * self.pixel_um) ** 2 / 4
 
     @functools.cached_property
@@ -217,6 +217,9 @@ class Fit:
         unexplained = left if self.noise_variance is None else np.maximum(self.noise_variance, left)
         fitted = self._slope_of_fitted_noise(unexplained if self.noise_variance is None else self.noise_variance)
         unexplained = unexplained if scene_noise is None else unexplained * np.asarray(scene_noise)
+        seen = np.isfinite(unexplained)  # a frame that was left out tells nothing
+        if not seen.all():
+            slopes, unexplained = [slope[seen] for slope in slopes], unexplained[seen]
         planes = [
             determined(y, x, unexplained, window, DETERMINED_PX, fitted)
             for y, x in zip(np.moveaxis(slopes[0], 1, 0), np.moveaxis(slopes[1], 1, 0), strict=True)

@@ -21,11 +21,13 @@ from nstm.settings import Conventional, SystemSettings, override
 if TYPE_CHECKING:
     import xarray as xr
 
+    from nstm.illumination.speckle import Usable
     from nstm.illumination.transfer import SeenTransfer
     from nstm.systems.forward import ForwardModel
 
 #: What is known of the illumination of one acquisition: a JSON-able mapping whose keys belong to the system.
-#: Every one carries ``status`` (pass | warn | fail) and ``reasons`` (list of ``{"severity", "code", "message"}``).
+#: Every one carries ``status`` (pass | warn | fail) and ``reasons`` (list of ``{"severity", "code", "message"}``);
+#: ``left_out``, where it is there, holds the flat numbers of frames that a fit must not see.
 Calibration = Mapping[str, Any]
 
 
@@ -233,6 +235,14 @@ class ImagingSystem(abc.ABC):
     def frame_figures(self, frames: np.ndarray, pixel_um: float) -> list[FrameFigure]:
         """Checks of the frames ``(*frame_axes, z, y, x)`` (counts, offset removed) before anything is estimated."""
         return []
+
+    def usable(self, frames: np.ndarray) -> Usable | None:
+        """Which of the frames ``(*frame_axes, z, y, x)`` (counts, offset removed) can be used (flat), and why not all.
+
+        ``None`` (default): every frame is needed, so that a dead, damaged or full one fails its acquisition. Otherwise
+        results are made of those that can be used; a reason of severity ``fail`` says that these are too few.
+        """
+        return None
 
     def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
         """What the frames ``(*frame_axes, z, y, x)`` (counts, offset removed) tell of the illumination."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -16,11 +16,13 @@ from nstm.io.network import read_network
 from nstm.optics.grids import fourier_resample, rfrequencies, samples
 from nstm.optics.noise import noise_variance
 from nstm.optics.otf import cutoff, incoherent_otf, pixel_transfer
-from nstm.settings import Conventional
+from nstm.settings import Conventional, override
 from nstm.systems.base import Baseline, Calibration, FrameFigure, ImagingSystem, register
 from nstm.systems.speckle_settings import SpeckleSettings
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from nstm.blindsim.reconstruct import BlindResult
     from nstm.blindsim.unrolled import Unrolled
     from nstm.systems.speckle_forward import SpeckleForward
@@ -68,6 +70,14 @@ class Speckle(ImagingSystem):
         )
         return {"solver.weights": text}
 
+    def of(self, acquisitions: xr.Dataset) -> Self:
+        """See :meth:`ImagingSystem.of`; where the config says nothing a pixel is full at the largest value."""
+        found, kept_as = super().of(acquisitions), acquisitions["frames"].dtype
+        if found.settings.camera.saturation is not None or kept_as.kind not in "iu":
+            return found
+        full = float(np.iinfo(kept_as).max)
+        return type(self)(override(found.settings, {"camera": {"saturation": full}}))
+
     @property
     def _window_frames(self) -> int:
         return self.settings.window.frames or self.settings.illumination.patterns
@@ -83,25 +93,32 @@ class Speckle(ImagingSystem):
 
     def frame_figures(self, frames: np.ndarray, pixel_um: float) -> list[FrameFigure]:
         """Contrast of the light from frame to frame, the same for all frames."""
-        found = illumination_speckle.light_contrast(_planes(frames), self._noise(_planes(frames), pixel_um))
+        planes = _planes(frames)[self.usable(frames).used]
+        found = illumination_speckle.light_contrast(planes, self._noise(planes, pixel_um))
         advice = "the frames hardly differ: check that the patterns change and reach the sample"
         least = illumination_speckle.NO_CONTRAST
         return [FrameFigure("contrast of the light", [found] * len(frames), least, advice)]
 
+    def usable(self, frames: np.ndarray) -> illumination_speckle.Usable:
+        """All but dead, damaged and full ones: every frame tells something by itself."""
+        found = illumination_speckle.usable(_planes(frames), self._full())
+        left, needed = int(found.used.sum()), illumination_speckle.FEWEST
+        if left >= needed:
+            return found
+        text = f"{left} of {len(frames)} frames can be used, {needed} are needed"
+        fault = {"severity": "fail", "code": "too_few_frames", "message": text}
+        return illumination_speckle.Usable(found.used, [*found.reasons, fault])
+
     def calibrate(self, frames: np.ndarray, pixel_um: float) -> Calibration:
         """Whether there is light that changes; see :func:`nstm.illumination.speckle.check`. What it is, is unknown."""
-        planes = _planes(frames)
-        found = illumination_speckle.usable(planes, self._full())
+        found = self.usable(frames)
         if found.used.sum() < illumination_speckle.FEWEST:
-            text = (
-                f"{int(found.used.sum())} of {len(planes)} frames can be used, {illumination_speckle.FEWEST} are needed"
-            )
-            fault = {"severity": "fail", "code": "too_few_frames", "message": text}
-            return {"status": "fail", "reasons": [*found.reasons, fault], "light_contrast": None}
-        used = planes[found.used]
+            return {"status": "fail", "reasons": found.reasons, "light_contrast": None}
+        used = _planes(frames)[found.used]
         pitch = pixel_um / self.grid_ratio
         noise = self._noise(used, pixel_um)
-        return illumination_speckle.check(used, noise, pitch, self.cutoff({}), found.reasons)
+        calibration = illumination_speckle.check(used, noise, pitch, self.cutoff({}), found.reasons)
+        return {**calibration, "left_out": np.flatnonzero(~found.used).tolist()}
 
     def forward(
         self,
@@ -127,8 +144,10 @@ class Speckle(ImagingSystem):
         radius = np.hypot(*rfrequencies(fine, pitch))
         transfer = self.transfer(camera, pixel_um, pixel_um)
         transfer[camera[0] // 2] = 0  # the Nyquist row has no sign
+        count = self.settings.illumination.patterns
         return SpeckleForward(
-            patterns=jnp.ones((self.settings.illumination.patterns, *fine), jnp.float32),
+            used=jnp.asarray(~np.isin(np.arange(count), calibration.get("left_out", ()))),
+            patterns=jnp.ones((count, *fine), jnp.float32),
             band=jnp.asarray(radius <= self._light_band(), jnp.float32),
             transfer=jnp.asarray(transfer, jnp.float32),
             support=jnp.asarray(radius < self.cutoff(calibration), jnp.float32),

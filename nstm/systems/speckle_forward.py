@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from nstm.systems.forward import ForwardModel
 from nstm.systems.sim_forward import crop_spectrum
@@ -14,11 +14,12 @@ class SpeckleForward(ForwardModel):
     """``frame_l = crop F^-1{ OTF F{ scene_l x I_l } }``, the sample where it is at that time, under unknown light.
 
     The light is the square of an amplitude, so it is not negative; the amplitude holds the frequencies of the
-    illumination's band, and at every place the patterns have the mean 1, which tells light from sample. The
-    amplitudes are corrections that a fit refines from uniform light on (:meth:`offsets`).
+    illumination's band, and at every place the patterns of the frames that are used have the mean 1, which tells
+    light from sample. The amplitudes are corrections that a fit refines from uniform light on (:meth:`offsets`).
     """
 
-    patterns: Float[Array, "m y x"]  # the light of every frame, mean 1 over the frames at every place
+    patterns: Float[Array, "m y x"]  # the light of every frame, mean 1 over the used frames at every place
+    used: Bool[Array, "m"]  # which frames are used
     band: Float[Array, "y f"]
     transfer: Float[Array, "v h"]
     support: Float[Array, "y f"]
@@ -40,7 +41,7 @@ class SpeckleForward(ForwardModel):
         """The patterns, ``(m, y, x)``."""
         amplitude = jnp.fft.rfft2(1 + offsets["amplitude"]) * self.band
         patterns = jnp.fft.irfft2(amplitude, s=self.scene_shape[-2:]) ** 2
-        return {"patterns": patterns / jnp.maximum(jnp.mean(patterns, axis=0), 1e-6)}
+        return {"patterns": patterns / jnp.maximum(jnp.mean(patterns, axis=0, where=self.used[:, None, None]), 1e-6)}
 
     def corrected(self, light: dict[str, Array]) -> SpeckleForward:
         """The model under these patterns."""

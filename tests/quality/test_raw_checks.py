@@ -75,6 +75,20 @@ def test_constant_frames(value):
     assert "2, 7" in entry["reasons"][0]["message"]
 
 
+def test_frames_that_are_not_used_are_counted_and_not_judged():
+    frames = good().astype(np.float32)
+    frames[0, 2], frames[1, 1, 0, 3, 3], frames[2, 1] = 0, np.nan, 65535
+    used = np.array([True, True, False, True, False, True, True, False, True])
+    entry = check(frames, Camera(offset=100, saturation=65535), used=used)
+    assert (entry["status"], entry["dead_frames"]) == ("pass", [2, 7])
+    assert entry["nan_fraction"] > 0 < entry["saturated_fraction"]
+    assert entry["mean"] == pytest.approx(check(good())["mean"], rel=0.02)
+    assert [light is None for light in entry["intensity_by_frame"]] == (~used).tolist()
+    frames[2, 2] = 100 + 1.6 * (frames[2, 2] - 100)
+    (told,) = check(frames, Camera(offset=100), used=used)["reasons"]
+    assert "frame 8 differs" in told["message"]
+
+
 def test_all_zero_sample():
     entry = check(np.zeros(SHAPE, np.uint16), Camera())
     assert codes(entry) == [("fail", "dead_frame")]

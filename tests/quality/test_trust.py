@@ -78,6 +78,11 @@ def test_each_ground_of_doubt(changes, expected):
     assert entry["status"] == expected[0]
 
 
+def test_a_frame_that_was_left_out_does_not_shift_the_numbers_of_others():
+    (told,) = verdict(record(residual_noise_units=[None, 0.8, 0.8, 0.8, 1.2]))["reasons"]
+    assert told["message"].startswith("frame 4 ")
+
+
 def test_a_still_sample_need_not_beat_the_static_model():
     assert verdict(record(error=1.4, static=1.0, total=0.1, step=0.02))["status"] == "pass"
 
