@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -74,7 +75,7 @@ def reconstruct(
     """Reconstruct one image from frames under unknown light.
 
     The result does not depend on the order of the frames: the pattern that follows from the others is that of the
-    brightest frame, wherever it stands.
+    brightest frame, wherever it stands (see :func:`ordered`).
 
     Args:
         frames: ``(L, y, x)`` on the grid of the result, background removed; taken as periodic.
@@ -136,8 +137,10 @@ def _check(frames: np.ndarray, transfer: np.ndarray, iterations: int, noise_ener
 def ordered(frames: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, float]:
     """Numbers of the usable frames, the brightest last, and the unit of the iterations.
 
-    The order follows from the light of the frames and not from where they stand, so that sums over frames round alike
-    however they are ordered.
+    The order follows from what the frames hold and not from where they stand, so that sums over frames round alike
+    however they are ordered: from their light, where that is equal from their squares, then from all their pixels.
+    Where frames are equally bright but for rounding, another rounding (other units, another type) may choose another
+    one whose pattern follows from the others, and so another of the solutions that explain the frames.
 
     Raises:
         DataError: too few frames can be used.
@@ -148,8 +151,15 @@ def ordered(frames: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, float]:
             "check exposure, saturation and dropped frames"
         )
     numbers = np.flatnonzero(used)
-    order = numbers[np.argsort(frames[numbers].sum(axis=(-2, -1), dtype=np.float64), kind="stable")]
+    order = np.array(sorted(numbers, key=lambda number: _content(frames[number])))
     scale = float(frames[order].mean(axis=0).max()) / PEAK
     if not scale > 0:
         raise DataError("the mean of the frames is nowhere above 0: check the camera offset")
     return order, scale
+
+
+def _content(frame: np.ndarray) -> tuple[float, float, bytes]:
+    """What tells frames apart: their light, their squares, their pixels."""
+    values = np.ascontiguousarray(frame)
+    squares = np.sum(np.square(values, dtype=np.float64))
+    return float(values.sum(dtype=np.float64)), float(squares), hashlib.sha256(values.tobytes()).digest()

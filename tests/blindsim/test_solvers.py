@@ -95,6 +95,18 @@ def test_order_of_frames_does_not_matter(name):
     np.testing.assert_array_equal(a.patterns[shuffled], b.patterns)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_nor_does_it_where_all_frames_are_equally_bright(name):
+    """Whole numbers of one sum; frames that are turned over have one sum of squares too."""
+    first, second = np.rint(recorded(patterns=8).frames[:2] * 1000)
+    second.flat[second.argmax()] += first.sum() - second.sum()
+    frames = np.stack([f[::y, ::x] for f in (first, second) for y in (1, -1) for x in (1, -1)])
+    assert len(np.unique(frames.sum(axis=(1, 2)))) == 1
+    a = reconstruct(frames, TRANSFER, name, iterations=10)
+    b = reconstruct(frames[::-1].copy(), TRANSFER, name, iterations=10)
+    np.testing.assert_array_equal(a.density, b.density)
+
+
 def test_units_are_those_of_the_frames():
     frames = recorded(patterns=8).frames
     a = reconstruct(frames, TRANSFER, "nesterov", iterations=10)
