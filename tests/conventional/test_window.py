@@ -5,6 +5,7 @@ import pytest
 
 from nstm.acquisition import DataError
 from nstm.conventional.window import windows
+from nstm.io.order import plane_order
 
 
 def _times(acquisitions, blocks, step=0.1, wait=0.1):
@@ -104,3 +105,11 @@ def test_changing_order_is_refused():
     times[1] = times[1, ::-1]
     with pytest.raises(DataError, match="order"):
         windows(times, 3)
+
+
+@pytest.mark.parametrize(("patterns", "dropped", "results"), [(20, 19, 1), (13, 0, 14), (39, 0, 10)])
+def test_a_video_loses_frames_beyond_its_last_whole_acquisition(patterns, dropped, results):
+    """As docs/speckle.md says it of 39 frames, windows of 20 or of an acquisition, and a step of 2."""
+    order = plane_order(39, ("t", "pattern"), {"pattern": patterns}, 1)
+    found = windows(_times(order.axes["t"], patterns), min(20, patterns), 2)
+    assert (order.dropped, len(found)) == (dropped, results)
