@@ -8,7 +8,7 @@ from nstm.blindsim.model import BlindModel, Unknowns, start
 from nstm.blindsim.reconstruct import METHODS, BlindResult, reconstruct
 from nstm.blindsim.solvers import ConjugateGradient, GradientDescent, Nesterov, Outcome, solve
 from nstm.blindsim.unrolled import Unrolled
-from nstm.blindsim.weights import SHIPPED, load_weights
+from nstm.blindsim.weights import SHIPPED, load_weights, untrained
 
 __all__ = [
     "METHODS",
@@ -26,4 +26,5 @@ __all__ = [
     "reconstruct",
     "solve",
     "start",
+    "untrained",
 ]

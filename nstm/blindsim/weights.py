@@ -14,7 +14,7 @@ import numpy as np
 
 from nstm.acquisition import DataError
 from nstm.blindsim.unrolled import Mode, Unrolled
-from nstm.io.network import KEY, SCHEMA, read_network
+from nstm.io.network import KEY, SCHEMA, About, read_network
 from nstm.io.store import replace_whole
 
 #: The networks of the package by their mode.
@@ -54,8 +54,22 @@ def load_weights(path: str | Path) -> tuple[Unrolled, dict[str, Any]]:
         DataError: as :func:`nstm.io.network.read_network`, or arrays that do not fit what it says of itself.
     """
     about, arrays = read_network(path)
-    empty = Unrolled.new(about.mode, about.frames or 0, about.width, blocks=about.blocks)
-    return with_arrays(empty, arrays, str(path)), about.card
+    return with_arrays(_new(about), arrays, str(path)), about.card
+
+
+def untrained(path: str | Path) -> Unrolled:
+    """A network as it was before its training.
+
+    It adds nothing to its projected steps yet, so that what it finds is the same for every seed.
+
+    Raises:
+        DataError: as :func:`nstm.io.network.read_network`.
+    """
+    return _new(read_network(path)[0])
+
+
+def _new(about: About) -> Unrolled:
+    return Unrolled.new(about.mode, about.frames or 0, about.width, blocks=about.blocks)
 
 
 def arrays_of(tree: Any) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from nstm.acquisition import DataError
 from nstm.io.jsonfile import read_json
 from nstm.io.whole import replace_whole
-from nstm.visual.blind import NETWORKS
+from nstm.visual.blind import NETWORKS, UNTRAINED
 
 #: Titles of the studies.
 TITLES = {
@@ -25,8 +25,7 @@ TITLES = {
 #: Methods by what they are called.
 METHODS = {
     "widefield": "widefield",
-    "ubsim": "UBSIM",
-    "ubsim_stacked": "UBSIM, stacked",
+    **{name: title for name, title in NETWORKS.items() if name.startswith("ubsim")},
     "conjugate_gradient": "conjugate gradients, stopped at the noise",
     "conjugate_gradient_best": "conjugate gradients, stopped at their best",
     "per_frame": "convex, stopped at the noise",
@@ -58,7 +57,9 @@ same folder has not seen, under fully developed speckle of the objective's apert
 that are smaller than asked go on as their mirror images. PSNR is equalised, in dB; MSE is not. *At the noise*: stopped
 where the cost has the energy of the noise, as the workflow does but for the convex solution, which it lets go on until
 the cost is flat; *at their best*: at the iteration of the largest PSNR, which only a simulation tells. Seconds are of
-the processor, compiled and warm, the least of two runs; those to a cost are in proportion to the iterations."""
+the processor, compiled and warm, the least of two runs; those to a cost are in proportion to the iterations.
+*Untrained*: a network of UBSIM before its training. It adds nothing yet to the projected steps that its blocks begin
+with, each as long as is best; so what it reaches is due to the unrolled scheme, and only the rest to learning."""
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -102,7 +103,12 @@ def _of_iterations(record: Mapping[str, Any]) -> Iterator[str]:
         f"{side} x {side} pixels, {frames} frames, one image of each structure. Every solver runs until its cost is "
         "that of a network after its last block; the convex solution (`per_frame`) stands beside."
     )
-    for name in rows[0]["networks"]:
+    networks = rows[0]["networks"]
+    yield _table(
+        ["conjugate gradients, iterations to the cost of", *(METHODS[name] for name in networks)],
+        [[row["structure"], *(_count(row["networks"][name]) for name in networks)] for row in rows],
+    )
+    for name in networks:
         lines = []
         for row in rows:
             for solver, made in row["networks"][name]["solvers"].items():
@@ -117,6 +123,11 @@ def _of_iterations(record: Mapping[str, Any]) -> Iterator[str]:
             f"take {floor:.2f} s."
         )
         yield _table(["structure", "solver", "iterations", "times its own", "s", "times its own"], lines)
+
+
+def _count(network: Mapping[str, Any]) -> str:
+    made = network["solvers"]["conjugate_gradient"]
+    return f"{'' if made['reached'] else 'more than '}{made['iterations']}"
 
 
 def _of_noise(record: Mapping[str, Any]) -> Iterator[str]:
@@ -169,8 +180,10 @@ def _of_domains(record: Mapping[str, Any]) -> Iterator[str]:
     for key, by in record["psnr"].items():
         trained, network = key.split("/")
         lines.append([NETWORKS[network], trained, *(f"{by[name]:.1f}" for name in names)])
-    wide = [np.mean([r["widefield"] for r in record["rows"] if r["tested"] == name]) for name in names]
-    lines.append(["widefield", "", *(f"{value:.1f}" for value in wide)])
+    untrained = [NETWORKS["ubsim" + UNTRAINED], ""]
+    for begin, key in ((untrained, "untrained"), (["widefield", ""], "widefield")):
+        means = [np.mean([r[key] for r in record["rows"] if r["tested"] == name]) for name in names]
+        lines.append([*begin, *(f"{value:.1f}" for value in means)])
     each = len(record["rows"]) // len(names)
     yield (
         f"Mean PSNR of {each} images of each structure. UBSIM stops at the noise; the others are shown the truth in "
@@ -190,6 +203,8 @@ def _of_domains(record: Mapping[str, Any]) -> Iterator[str]:
                 f"{seconds:.0f}",
             ]
         )
+    whole = f"{np.mean([r['untrained'] for r in record['rows']]):.2f}"
+    lines.append([untrained[0], whole, whole, "0.00", "0", "none", ""])
     means = ["on its own structure", "on the others", "lost, dB"]
     yield _table(["network", *means, "parameters", "trained on stacks", "in s, median"], lines)
 

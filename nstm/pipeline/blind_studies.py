@@ -20,6 +20,7 @@ from nstm.pipeline.blind_page import METHODS, TITLES
 from nstm.pipeline.blind_settings import Blind, BlindStudies, Training, domains_of
 from nstm.simulate.blind_images import DIGITS, Part, Sources, digits, sources
 from nstm.simulate.speckle import SpeckleMicroscope
+from nstm.visual.blind import UNTRAINED
 
 if TYPE_CHECKING:
     from nstm.blindsim import Unrolled
@@ -169,12 +170,15 @@ class _Run:
         of = sources(self.images, "test", s.pitch_um, s.image_pixel_um)
         return cases(of, microscope_of(self.settings, **changes), side, each)
 
-    def networks(self, frames: int | None = None) -> dict[str, Unrolled]:
-        """Those of UBSIM that take so many frames (those of the settings)."""
-        from nstm.blindsim import load_weights
+    def networks(self, frames: int | None = None, *, untrained_too: bool = False) -> dict[str, Unrolled]:
+        """Those of UBSIM that take so many frames (those of the settings), each followed by itself untrained."""
+        from nstm.blindsim import load_weights, untrained
 
-        number = frames or self.chosen.frames
-        loaded = {name: load_weights(path)[0] for name, path in self.weights.items()}
+        number, loaded = frames or self.chosen.frames, {}
+        for name, path in self.weights.items():
+            loaded[name] = load_weights(path)[0]
+            if untrained_too:
+                loaded[name + UNTRAINED] = untrained(path)
         fit = {name: network for name, network in loaded.items() if network.frames in (None, number)}
         if not fit:
             raise DataError(
@@ -189,7 +193,7 @@ def _structures(run: _Run) -> dict[str, Any]:
     from nstm.metrics.lpips import load_weights
     from nstm.pipeline.blind_cases import at_best, at_noise, learned
 
-    networks, chosen, rows = run.networks(), run.chosen, []
+    networks, chosen, rows = run.networks(untrained_too=True), run.chosen, []
     lpips = None if run.lpips is None else load_weights(run.lpips)
     pictures: dict[str, dict[str, np.ndarray]] = {}
     for case in run.cases(chosen.side_px, chosen.images):
@@ -213,7 +217,7 @@ def _iterations(run: _Run) -> dict[str, Any]:
     """How many iterations every solver takes to the cost that UBSIM reaches."""
     from nstm.pipeline.blind_cases import race
 
-    networks, chosen = run.networks(), run.chosen
+    networks, chosen = run.networks(untrained_too=True), run.chosen
     some = run.cases(chosen.race_side_px, 1)
     return {"figures": {"rows": [race(case, networks, chosen.race_iterations) for case in some]}}
 
@@ -273,18 +277,23 @@ def _pace(run: _Run) -> dict[str, Any]:
 
 
 def _domains(run: _Run) -> dict[str, Any]:
-    """Every network, trained on one structure, on images of all."""
-    from nstm.pipeline.blind_cases import cases
+    """Every network, trained on one structure, on images of all; and UBSIM without any training."""
+    from nstm.blindsim import Unrolled
+    from nstm.pipeline.blind_cases import cases, learned
 
     settings, chosen, rows, pictures = run.settings, run.chosen, [], {}
-    names = domains_of(chosen, run.images)
+    names, s = domains_of(chosen, run.images), settings.training
+    begin = Unrolled.new(s.mode, chosen.frames, s.width, blocks=s.blocks)  # finds the same whatever its seed
     trained = {key: _network(settings, key.split("/")[1], Path(path)) for key, path in run.weights.items()}
     for tested in names:
-        of = domain(settings.training, run.images, tested, "test")
+        of = domain(s, run.images, tested, "test")
         for number, case in enumerate(cases(of, microscope_of(settings), chosen.side_px, _OF_DOMAIN)):
             found = {key: network(case) for key, network in trained.items()}
             psnr = {key: case.psnr(image) for key, image in found.items()}
-            rows.append({"tested": tested, "widefield": case.psnr(case.widefield), "psnr": psnr})
+            untrained = case.psnr(learned(begin, case, stop=True)[0])
+            rows.append(
+                {"tested": tested, "widefield": case.psnr(case.widefield), "untrained": untrained, "psnr": psnr}
+            )
             if number == 0:
                 pictures[tested] = {"truth": case.truth, "widefield": case.widefield, **found}
     figures = {
@@ -294,7 +303,7 @@ def _domains(run: _Run) -> dict[str, Any]:
         "trainings": {key: _card(Path(path)) for key, path in run.weights.items()},
         **_drops(rows, names),
     }
-    return {"figures": figures, "shown": {"pictures": pictures, "pixel_um": settings.training.pitch_um}}
+    return {"figures": figures, "shown": {"pictures": pictures, "pixel_um": s.pitch_um}}
 
 
 def _card(path: Path) -> dict[str, Any]:

@@ -51,6 +51,7 @@ NUMERICS: dict[str, int] = {
     "figures": 2,
     "report": 3,
     "blind": 2,
+    "blind_studies": 3,
 }
 
 #: Time-lapse stores that the reconstruct jobs are assembled into.

@@ -23,9 +23,21 @@ _TONES = {
     "nesterov": TONES[5],
     "gradient_descent": "black",
 }
+#: End of the name of a network of UBSIM that was not trained yet; it has the colour of the trained one, dashed.
+UNTRAINED = "_untrained"
 #: Networks by what they are called.
-NETWORKS = {"ubsim": "UBSIM", "ubsim_stacked": "UBSIM, stacked", "unet": "U-Net", "edsr": "EDSR", "rcan": "RCAN"}
+NETWORKS = {
+    "ubsim": "UBSIM",
+    "ubsim_untrained": "UBSIM, untrained",
+    "ubsim_stacked": "UBSIM, stacked",
+    "ubsim_stacked_untrained": "UBSIM, stacked, untrained",
+    "unet": "U-Net",
+    "edsr": "EDSR",
+    "rcan": "RCAN",
+}
 _PICTURE = 1.7
+#: The most curves whose names stand in one line.
+_IN_A_LINE = 8
 Pictures = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -47,12 +59,14 @@ def structures_figure(figures: Mapping[str, Any], pictures: Pictures, pixel_um: 
         axes = figure.add_axes(place)
         for k, name in enumerate(names):
             values = [[r["methods"][name][key] for r in rows if r["structure"] == s] for s in structures]
-            at = np.arange(len(structures)) + (k - (len(names) - 1) / 2) * 0.14
-            tone = {"color": _TONES[name]}
-            axes.boxplot(values, positions=at, widths=0.11, manage_ticks=False, boxprops=tone, whiskerprops=tone,
-                         capprops=tone, medianprops=tone, flierprops={"ms": 2, "mec": _TONES[name]})  # fmt: skip
+            at = np.arange(len(structures)) + (k - (len(names) - 1) / 2) * 0.84 / len(names)
+            line = {"color": _tone(name)}
+            box = {**line, "linestyle": _dashes(name)}
+            axes.boxplot(values, positions=at, widths=0.66 / len(names), manage_ticks=False, boxprops=box,
+                         whiskerprops=box, capprops=line, medianprops=line,
+                         flierprops={"ms": 2, "mec": _tone(name)})  # fmt: skip
             if number == 0:
-                axes.plot([], [], color=_TONES[name], label=_name(name))
+                axes.plot([], [], color=_tone(name), linestyle=_dashes(name), label=_name(name))
         axes.set_xticks(np.arange(len(structures)), structures, fontsize=SMALL)
         _plain_axes(axes, "", title)
     figure.legend(loc="lower center", ncols=len(names), frameon=False, fontsize=SMALL)
@@ -70,8 +84,9 @@ def iterations_figure(figures: Mapping[str, Any]) -> Figure:
                         label=_name(name))  # fmt: skip
         for name, network in row["networks"].items():
             costs = np.array(network["costs"]) / noise
-            axes.loglog(1 + np.arange(len(costs)), costs, "o-", color=_TONES[name], ms=4, lw=1.6, label=_name(name))
-            axes.axhline(costs[-1], color=_TONES[name], lw=0.8, ls=":")
+            axes.loglog(1 + np.arange(len(costs)), costs, "o", ls=_dashes(name), color=_tone(name), ms=4, lw=1.6,
+                        mfc="white" if name.endswith(UNTRAINED) else None, label=_name(name))  # fmt: skip
+            axes.axhline(costs[-1], color=_tone(name), lw=0.8, ls=":")
         axes.axhline(1, color="#999999", lw=0.8, ls="--", label="the noise")
         axes.set_title(row["structure"], fontsize=LARGE, loc="left")
         _plain_axes(axes, "1 + iterations", "cost / energy of the noise" if axes is panels[0] else "")
@@ -204,7 +219,16 @@ def _panels(count: int, rows: int = 1) -> tuple[Figure, Sequence[Axes]]:
 def _legend(figure: Figure, axes: Axes) -> None:
     """The curves of a panel, which are those of all, below."""
     lines, names = axes.get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=len(names), fontsize=SMALL, frameon=False)
+    columns = len(names) if len(names) <= _IN_A_LINE else -(-len(names) // 2)
+    figure.legend(lines, names, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)
+
+
+def _tone(method: str) -> str:
+    return _TONES[method.removesuffix(UNTRAINED)]
+
+
+def _dashes(method: str) -> str:
+    return "--" if method.endswith(UNTRAINED) else "-"
 
 
 def _name(method: str) -> str:

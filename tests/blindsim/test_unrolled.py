@@ -15,7 +15,7 @@ from nstm.blindsim.model import patterns_of
 from nstm.blindsim.training import Plan, Unsupervised, train
 from nstm.blindsim.unet import UNet, parameters
 from nstm.blindsim.unrolled import BLOCKS, Unrolled, inverse_softplus, loss
-from nstm.blindsim.weights import SHIPPED, arrays_of, load_weights, save_weights
+from nstm.blindsim.weights import SHIPPED, arrays_of, load_weights, save_weights, untrained
 from nstm.simulate.speckle import transfer_on
 from nstm.systems.speckle_settings import STACKED_FRAMES
 from tests.blindsim.phantom import MICROSCOPE, PITCH, SIDE, TRANSFER, decibel, recorded
@@ -167,6 +167,16 @@ def test_weights_come_back_with_their_card(tmp_path):
     save_file({"a": np.zeros(2)}, tmp_path / "foreign")
     with pytest.raises(DataError, match="no network of UBSIM"):
         load_weights(tmp_path / "foreign")
+
+
+def test_before_its_training_a_network_finds_the_same_for_every_seed(tmp_path):
+    """It adds nothing yet, so the file need not say which seed it was."""
+    path, begin = tmp_path / "net.safetensors", Unrolled.new("per_frame", 6, 4, blocks=3, seed=5)
+    save_weights(path, shaken(begin), 4, {})
+    found, costs = untrained(path).followed(*model())
+    of_seed, costs_of_seed = begin.followed(*model())
+    assert costs == costs_of_seed
+    np.testing.assert_array_equal(found.object, of_seed.object)
 
 
 GOOD = {"schema": "ubsim-1", "mode": "stacked", "frames": 6, "width": 4, "blocks": 6, "card": {}}

@@ -59,6 +59,7 @@ def test_structures(records):
     for row in rows:
         methods = row["methods"]
         assert methods["widefield"]["gain"] == 1
+        assert methods["ubsim_untrained"]["psnr"] != methods["ubsim"]["psnr"]
         assert methods["conjugate_gradient_best"]["psnr"] >= methods["conjugate_gradient"]["psnr"]
         assert row["best_iteration"] <= 4
         assert "ubsim_stacked" not in methods, "it takes 20 frames, and these are 5"
@@ -70,6 +71,8 @@ def test_structures(records):
 
 def test_iterations(records):
     for row in read_json(records / "iterations.json")["rows"]:
+        assert list(row["networks"]) == ["ubsim", "ubsim_untrained"]
+        assert row["networks"]["ubsim_untrained"]["costs"][-1] > row["networks"]["ubsim"]["costs"][-1]
         network = row["networks"]["ubsim"]
         goal = network["costs"][-1]
         assert 0 < network["floor_s"] < network["seconds"]
@@ -137,6 +140,8 @@ def test_domains(records):
         own = (psnr[f"dots/{network}"]["dots"] + psnr[f"digits/{network}"]["digits"]) / 2
         other = (psnr[f"dots/{network}"]["digits"] + psnr[f"digits/{network}"]["dots"]) / 2
         assert means == pytest.approx({"own": own, "others": other, "drop_db": own - other})
+    assert {len(row["psnr"]) for row in found["rows"]} == {4}, "the untrained one is trained on no structure"
+    assert all(row["untrained"] > 0 for row in found["rows"])
     for key, card in found["trainings"].items():
         assert (card["frames"], card["side_px"], card["stacks"]) == (5, 16, 4), key
         assert card["seconds"] > 0
@@ -146,6 +151,7 @@ def test_page(records, tmp_path):
     run_page([records / f"{study}.json" for study in TITLES], tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text()
     assert [page.count(f"## {title}\n") for title in TITLES.values()] == [1] * len(TITLES)
+    assert page.count("| UBSIM, untrained |") > 2, "a column of the structures, and rows of the domains"
     write_json(tmp_path / "other.json", {"study": "motion"})
     with pytest.raises(DataError, match="no study of blind SIM"):
         run_page([tmp_path / "other.json"], tmp_path / "page.md")

@@ -163,3 +163,25 @@ def test_unknown_light_lets_a_still_sample_be_fitted(system, recording):
         return float(np.mean(fit.residual**2) / np.mean(fit.noise_variance))
 
     assert left(base) < 0.3 * left(override(base, {"illumination_rate": 0.0}))
+
+
+def test_a_moving_sample_is_found_better_than_by_a_window():
+    """A window takes it to be at rest, which mixes places; NSTM knows the time of every frame."""
+    from nstm.settings import Reconstruction, override
+    from nstm.simulate.motion import drift
+    from nstm.spacetime import reconstruct
+
+    m = SpeckleMicroscope(shape=(32, 32), guard_px=8, photons=1000)
+    times = m.times(1).ravel()
+    area, speed = Area.of_field(m.shape, m.pixel_um, 1.6), 0.6 / (times[-1] - times[0]) / np.sqrt(2)
+    sample, middle = er_network(1, area, mesh_um=1.2, sheets=2), np.array([times.mean()])
+    moving = simulate_speckle(sample, drift((speed, speed)), m, 1, seed=1, truth_times=middle)
+    system, (frames, at) = system_of(m), stacked(moving)
+    settings = override(Reconstruction(), {**system.fit_defaults, "steps": 80, "starts": 1, "sliding": False})
+    fit = reconstruct(system, frames, at, settings, pixel_um=m.pixel_um)
+    window = system.blind("per_frame", frames - m.offset, m.pixel_um).density
+
+    def psnr(image):
+        return psnr_equalised(image, moving.truth[0], moving.spacing_um[0], system.cutoff({}))
+
+    assert psnr(fit.scene(middle)[0, 0, 0]) > psnr(window) + 3

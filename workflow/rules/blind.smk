@@ -106,7 +106,7 @@ rule blind_study:
         mem_mb=growing(4000),
         runtime=growing(120),
     params:
-        numerics=NUMERICS["blind"],
+        numerics=NUMERICS["blind_studies"],
         images=str(BLIND_IMAGES) if BLIND_IMAGES else None,
         networks=lambda wildcards: networks_of(
             wildcards.study, BLIND.studies, BLIND_IMAGES
