@@ -178,8 +178,9 @@ def given(recording: Recording, system: ImagingSystem, settings: Reconstruction)
     renderer = make_renderer(model, settings, true_motion(recording, model))
     state, trace = fit(renderer, data / scale, settings, noise_variance=variance)
     tau = relative_times(recording.truth_times, recording.times)
-    displacement = renderer.motion.in_time(tau)
-    scenes = np.concatenate([np.asarray(renderer.at(state.parameters, d[None])) for d in displacement])
+    displacement, change = renderer.motion.in_time(tau), renderer.change.in_time(tau)
+    each = (renderer.at(state.parameters, d[None], b[None]) for d, b in zip(displacement, change, strict=True))
+    scenes = np.concatenate([np.asarray(scene) for scene in each])
     return quality(recording, system, scenes), float(trace.loss[-1]) / variance
 
 

@@ -310,6 +310,15 @@ class Reconstruction(Section):
             description="share of the steps at which all coarse-to-fine levels are open; 0: open from the start",
         ),
     ] = 0.8
+    brightness_terms: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=8,
+            description="functions of time by which the brightness of structure may change while it is recorded, for "
+            "what appears, fades or switches: 3 suits most; 0: it does not",
+        ),
+    ] = 0
     late_from: Annotated[
         float,
         Field(

@@ -92,7 +92,7 @@ def verdict(record: Mapping[str, Any]) -> dict[str, Any]:
         reasons += _residual_reasons(record.get("residual_noise_units") or [])
         reasons += _region_reasons(regions, len(residuals))
         reasons += _held_out_reasons(held_out, ratio, _number(motion.get("total_rms")))
-        reasons += _step_reasons(motion)
+        reasons += _sliding_reasons(record.get("start") or {}) + _step_reasons(motion)
         reasons += _blur_reasons(motion, blurred)
         reasons += _seed_reasons(record.get("seeds") or {})
     elif not any(r.get("severity") == "fail" for r in reasons):
@@ -213,6 +213,17 @@ def _region_text(region: Mapping[str, Any]) -> str:
         return f"{why} are not explained there ({most}): do not read structure there"
     why = "structure appeared or vanished, or its motion was not found"
     return f"frame(s) {frames} are not explained in {where}, {most}: {why}; do not read structure there"
+
+
+def _sliding_reasons(start: Mapping[str, Any]) -> list[Reason]:
+    """What else would be explained as parts that slide past each other."""
+    if not start.get("motion_sliding_levels"):
+        return []
+    text = (
+        "the frames are explained by parts that slide past each other: structure that appears, fades or switches would "
+        "be explained so too, wrongly; where that may be, compare with reconstruction.brightness_terms = 3"
+    )
+    return [reason("warn", "slides", text)]
 
 
 def _step_reasons(motion: Mapping[str, Any]) -> list[Reason]:

@@ -12,7 +12,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from nstm.settings import Reconstruction
+from nstm.spacetime.change import RATE
 from nstm.spacetime.renderer import Parameters, Renderer
+from nstm.spacetime.rendering import Still
 from nstm.spacetime.representation import windows
 
 #: Mean squares that count as none: gradients of the displacement; those of its change of velocity per mean step, and
@@ -93,7 +95,8 @@ class Objective(eqx.Module):
         def unfolded(p: dict[str, Any]) -> tuple[tuple[Any, Array | None], Array]:
             return renderer.shared(p, alpha), renderer.nodes(p, alpha, which)
 
-        ((shared, canonical), nodes), pull_back = jax.vjp(unfolded, {k: parameters[k] for k in ("scene", "motion")})
+        moving = {name: parameters[name] for name in ("scene", "motion", "change")}
+        ((shared, canonical), nodes), pull_back = jax.vjp(unfolded, moving)
         light, of_offsets = jax.vjp(renderer.model.light, parameters["illumination"])
 
         def misfit(moved: Array, light: dict[str, Array], frames: Array) -> tuple[Array, Array]:
@@ -105,7 +108,7 @@ class Objective(eqx.Module):
             return value, by_frame
 
         def one(totals: tuple[Any, dict], group: Array) -> tuple[tuple[Any, dict], tuple[Array, Array]]:
-            moved, back = renderer.moved(shared, nodes[group])
+            moved, back = renderer.moved(shared, nodes[group], used[group])
             slope = jax.value_and_grad(misfit, (0, 1), has_aux=True)
             (_, by_frame), (g_moved, g_light) = slope(moved, light, used[group])
             total, g_nodes = back(totals[0], g_moved)
@@ -116,6 +119,9 @@ class Objective(eqx.Module):
         (g_shared, g_light), (g_nodes, by_frame) = jax.lax.scan(one, zero, groups)
         g_nodes = g_nodes.reshape(nodes.shape)
         g_nodes += jax.grad(self.surprise)(nodes, which)
+        if renderer.change.terms:
+            g_known = self.schedule["constancy"] * jax.grad(renderer.change.surprise)(shared[1])
+            g_shared = (g_shared[0], g_shared[1] + g_known)
         g_canonical = None if canonical is None else jax.grad(self.penalty)(canonical)
         return {
             **pull_back(((g_shared, g_canonical), g_nodes))[0],
@@ -141,7 +147,10 @@ def make_objective(
         "late_from": settings.late_from,
         "open_at": settings.windows_open_at,
         "scene": scene.scene_rate,
-        "motion": motion.motion_rate,
+        # the place of a brightness that changes must not move a sample at rest
+        "motion": 0.0 if isinstance(renderer.rendering, Still) else motion.motion_rate,
+        "change": RATE,
+        "constancy": noise / data.size,
         "illumination": settings.illumination_rate,
         "smoothness": motion.motion_smoothness * prior_weights[:2],
         "steadiness": motion.motion_steadiness * prior_weights,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from nstm.settings import Multigrid, Networks, Reconstruction
+from nstm.spacetime.change import Change
 from nstm.spacetime.multigrid import MotionGrids, SceneGrids
 from nstm.spacetime.networks import MotionNetwork, SceneNetwork
 from nstm.spacetime.rendering import Back, Once, PerPixel, Rendering
@@ -32,6 +33,8 @@ class Renderer(eqx.Module):
     motion: Motion
     rendering: Rendering
     in_time: Any  # of all times of all measurements
+    change: Change
+    change_in_time: Float[Array, "m k b"]
     model: ForwardModel
 
     @property
@@ -43,7 +46,8 @@ class Renderer(eqx.Module):
     def initial(self, seed: int) -> Parameters:
         """What a fit starts from."""
         scene, motion = self.scene.initial(seed), self.motion.initial(seed)
-        return {"scene": scene, "motion": motion, "illumination": self.model.offsets()}
+        change, illumination = self.change.initial(), self.model.offsets()
+        return {"scene": scene, "motion": motion, "change": change, "illumination": illumination}
 
     def joined(self, share: Array) -> Renderer:
         """The renderer in which what joins late counts by ``share``."""
@@ -51,7 +55,8 @@ class Renderer(eqx.Module):
 
     def shared(self, parameters: Parameters, alpha: Array) -> tuple[Any, Float[Array, "c *space"] | None]:
         """What frames share, and the canonical scene where it is rendered."""
-        return self.rendering.shared(self.scene, parameters["scene"], alpha, self.space)
+        shared, canonical = self.rendering.shared(self.scene, parameters["scene"], alpha, self.space)
+        return (shared, self.change.grids(parameters["change"], alpha)), canonical
 
     def nodes(
         self, parameters: Parameters, alpha: Array, which: Int[Array, "n"] | None = None
@@ -83,16 +88,31 @@ class Renderer(eqx.Module):
         change = jnp.diff(jnp.diff(nodes[order], axis=0) / wait, axis=0)
         return jnp.append(self.motion.roughness(change), jnp.mean(change**2))
 
-    def moved(self, shared: Any, nodes: Float[Array, "n k d *nodes"]) -> tuple[Float[Array, "n k c *space"], Back]:
-        """The scene at the times of some measurements, and what adds its gradient to that of ``shared``."""
-        flat = nodes.reshape(-1, *nodes.shape[2:])
-        moved, pull_back = self.rendering.moved(self.scene, self.motion.spread, shared, flat)
+    def moved(
+        self, shared: Any, nodes: Float[Array, "n k d *nodes"], which: Int[Array, "n"]
+    ) -> tuple[Float[Array, "n k c *space"], Back]:
+        """The scene at the times of the measurements ``which``, and what adds its gradient to that of ``shared``."""
+        (scene, change), flat = shared, nodes.reshape(-1, *nodes.shape[2:])
+        moved, of_scene = self.rendering.moved(self.scene, self.motion.spread, scene, flat)
+
+        def changed(moved: Array, change: Array, nodes: Array) -> Array:
+            in_time = self.change_in_time[which].reshape(len(flat), -1)
+            return self.change.seen(moved, change, self.motion.spread(nodes), in_time)
 
         def back(total: Any, g: Array) -> tuple[Any, Array]:
-            total, g_nodes = pull_back(total, g.reshape(moved.shape))
-            return total, g_nodes.reshape(nodes.shape)
+            g = g.reshape(moved.shape)
+            if not self.change.terms:
+                added, g_nodes = of_scene(total[0], g)
+                return (added, total[1]), g_nodes.reshape(nodes.shape)
+            g, g_change, g_changed = of_change(g)
+            added, g_nodes = of_scene(total[0], g)
+            return (added, total[1] + g_change), (g_nodes + g_changed).reshape(nodes.shape)
 
-        return moved.reshape(*nodes.shape[:2], *moved.shape[1:]), back
+        if self.change.terms:
+            seen, of_change = jax.vjp(changed, moved, change, flat)
+        else:
+            seen = moved
+        return seen.reshape(*nodes.shape[:2], *moved.shape[1:]), back
 
     def seen(
         self, moved: Float[Array, "n k c *space"], light: dict[str, Array], which: Int[Array, "n"]
@@ -106,15 +126,20 @@ class Renderer(eqx.Module):
         return images.reshape(*leading, *self.model.scene_shape[1:])
 
     @eqx.filter_jit
-    def at(self, parameters: Parameters, displacement: Float[Array, "t d *space"]) -> Float[Array, "t c z y x"]:
+    def at(
+        self, parameters: Parameters, displacement: Float[Array, "t d *space"], change_in_time: Float[Array, "t b"]
+    ) -> Float[Array, "t c z y x"]:
         """The scene under the given displacements, every level open, as it is stored."""
-        shared, _ = self.shared(parameters, jnp.float32(1))
+        (shared, change), _ = self.shared(parameters, jnp.float32(1))
 
-        def one(d: Array) -> Array:
-            moved, _ = self.rendering.moved(self.scene, lambda d: d, shared, d[None])
+        def one(at: tuple[Array, Array]) -> Array:
+            d, in_time = (a[None] for a in at)
+            moved, _ = self.rendering.moved(self.scene, lambda d: d, shared, d)
+            if self.change.terms:
+                moved = self.change.seen(moved, change, d, in_time)
             return self.model.output(self.volumes(moved)[0])
 
-        return jax.lax.map(one, displacement)
+        return jax.lax.map(one, (displacement, change_in_time))
 
 
 def make_renderer(model: ForwardModel, settings: Reconstruction, motion: Motion | None = None) -> Renderer:
@@ -123,11 +148,15 @@ def make_renderer(model: ForwardModel, settings: Reconstruction, motion: Motion 
     space = (shape[0], shape[1], shape[2])
     times = np.asarray(model.times, np.float64)
     motion = motion or _motion(space, len(times), settings.of_motion)
+    change = Change(space if space[0] > 1 else space[1:], settings.brightness_terms)
+    tau = relative_times(times.reshape(-1), times)
     return Renderer(
         scene=_scene(channels, space, settings.of_scene),
         motion=motion,
         rendering=Once() if settings.parts.rendering == "once" else PerPixel(),
-        in_time=motion.in_time(relative_times(times.reshape(-1), times)),
+        in_time=motion.in_time(tau),
+        change=change,
+        change_in_time=change.in_time(tau).reshape(*times.shape, -1),
         model=model,
     )
 
@@ -156,7 +185,7 @@ def predict(
         nodes = renderer.nodes(parameters, jnp.float32(1), i[None])
         if shift is not None:
             nodes = nodes - shift.reshape(-1, *[1] * len(renderer.space))
-        moved, _ = renderer.moved(shared, nodes)
+        moved, _ = renderer.moved(shared, nodes, i[None])
         return renderer.seen(moved, light, i[None])[0]
 
     return jax.lax.map(one, jnp.arange(len(renderer.model.times)))

@@ -30,7 +30,7 @@ DETERMINED_PX = 0.25
 #: Share of the noise that every fit takes for structure at the least.
 LEAST_FITTED_NOISE = 0.1
 _SCHEMA = 3
-_PARTS = ("scene", "motion", "illumination")
+_PARTS = ("scene", "motion", "change", "illumination")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ class Fit:
         """
         renderer = self.renderer
         parameters = jax.tree.map(jnp.asarray, self.parameters)
-        return self.scale * np.asarray(renderer.at(parameters, jnp.asarray(self._warp(renderer, times_s))))
+        displacement = jnp.asarray(self._warp(renderer, times_s))
+        change = renderer.change.in_time(self._share(renderer, times_s))
+        return self.scale * np.asarray(renderer.at(parameters, displacement, change))
 
     def motion(self, times_s: np.ndarray) -> np.ndarray:
         """Material displacement since the previous of ``times_s``, ``(t, d, z, y, x)`` float32, um.
@@ -178,9 +180,14 @@ class Fit:
                 f"times {times.min():g} to {times.max():g} s asked for, but the frames of this acquisition "
                 f"were taken from {first:g} to {last:g} s; nothing was measured outside"
             )
-        in_time = renderer.motion.in_time(np.clip(relative_times(times, seen), 0, 1))
+        in_time = renderer.motion.in_time(self._share(renderer, times))
         motion = jax.tree.map(jnp.asarray, self.parameters["motion"])
         return np.asarray(_displacement(renderer.motion, motion, in_time))
+
+    def _share(self, renderer: Renderer, times_s: np.ndarray) -> np.ndarray:
+        """Times as a share of the acquisition, within [0, 1]."""
+        times = np.atleast_1d(np.asarray(times_s, np.float64))
+        return np.clip(relative_times(times, self._scene_times(renderer)), 0, 1)
 
     def _scene_times(self, renderer: Renderer) -> np.ndarray:
         """Times at which the measurements see the scene, ``(m, k)``, s, on the clock of the frames."""

@@ -56,6 +56,7 @@ def test_a_good_fit_passes():
         ({"residual": trust.RESIDUAL_WARN + 0.01}, ("warn", "residual")),
         ({"residual": trust.RESIDUAL_FAIL + 0.01}, ("fail", "residual")),
         ({"residual": 0.5}, ("warn", "overfitted")),
+        ({"start": {"motion_sliding_levels": 2}}, ("warn", "slides")),
         ({"step": 2.0, "motion_px": {"per_interval_max": 2.5, "per_interval_95": [1.0]}}, ("warn", "fast")),
         ({"motion_px": {"per_interval_max": 6.0, "per_interval_95": [1.0, 5.0]}}, ("fail", "too_fast")),
         ({"motion_px": {"per_exposure_95": 0.9, "resolution": 0.8}}, ("warn", "moves_in_exposure")),

@@ -33,6 +33,7 @@ ENGINES = [
     {"engine": "networks", "rendering": "once"},
     {"engine": "networks", "motion": "grids"},
 ]
+CHANGING = [{"brightness_terms": 2}, {"engine": "networks", "motion": "grids", "brightness_terms": 1}]
 
 
 def chosen(engine, **more):
@@ -78,15 +79,16 @@ def value(objective, parameters, alpha):
     renderer = objective.renderer
     shared, canonical = renderer.shared(parameters, alpha)
     nodes = renderer.nodes(parameters, alpha)
-    moved, _ = renderer.moved(shared, nodes)
+    moved, _ = renderer.moved(shared, nodes, jnp.arange(len(nodes)))
     seen = renderer.seen(moved, parameters["illumination"], jnp.arange(len(nodes)))
     total = jnp.sum(objective.weights / objective.weights.sum() * objective.errors(seen - objective.data))
     images = moved.reshape(-1, *moved.shape[2:]) if canonical is None else canonical[None]
     total += jnp.mean(jnp.stack([objective.penalty(image) for image in images]))
-    return total + objective.surprise(nodes, None)
+    changed = objective.schedule["constancy"] * renderer.change.surprise(shared[1])
+    return total + objective.surprise(nodes, None) + changed
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "still"], ids=str)
+@pytest.mark.parametrize("engine", [*ENGINES, *CHANGING, "still"], ids=str)
 def test_gradients_are_those_of_finite_differences(engine):
     with jax.enable_x64(True):
         still, engine = engine == "still", {} if engine == "still" else engine
@@ -237,7 +239,7 @@ def test_a_known_motion_is_the_warp_it_was_given():
         renderer = make_renderer(instrument((64, 64)), chosen({}), motion)
         image = np.random.default_rng(0).normal(size=(1, 64, 64))
         shared = renderer.rendering.shared(Picture(jnp.asarray(image)), None, jnp.asarray(1.0), (64, 64))[0]
-        moved, _ = renderer.moved(shared, renderer.nodes({"motion": []}, jnp.asarray(1.0)))
+        moved, _ = renderer.moved((shared, None), renderer.nodes({"motion": []}, jnp.asarray(1.0)), jnp.arange(4))
         for i in range(4):
             expected = np.roll(image[0], 2 * i, axis=-1)
             np.testing.assert_allclose(moved[i, 0, 0, :, 8:], expected[:, 8:], atol=1e-14)
