@@ -45,18 +45,21 @@ class Change(eqx.Module):
         along = [np.rint(np.linspace(0, points - 1, n)) for n, points in zip(nodes[-1], space, strict=True)]
         self.places = tuple(tuple(places.astype(int).tolist()) for places in along)
 
-    def initial(self) -> list[Array]:
-        """Coefficients of a brightness that does not change."""
-        return [jnp.zeros(shape, jnp.float32) for shape in self.shapes] if self.terms else []
+    def initial(self) -> dict[str, list[Array]]:
+        """Coefficients of a brightness that does not change; none where it cannot."""
+        return {"levels": [jnp.zeros(shape, jnp.float32) for shape in self.shapes]} if self.terms else {}
 
     def in_time(self, tau: np.ndarray) -> Float[Array, "t b"]:
         """The polynomials at the times ``tau`` in [0, 1]."""
         return jnp.asarray(legendre.legvander(2 * np.asarray(tau, float) - 1, self.terms)[:, 1:], jnp.float32)
 
-    def grids(self, coefficients: list[Array], alpha: Array) -> Float[Array, "b *nodes"]:
+    def grids(self, coefficients: dict[str, list[Array]], alpha: Array) -> Float[Array, "b *nodes"]:
         """The sum of all levels on the nodes of the finest."""
-        parts = zip(windows(alpha, len(coefficients)), coefficients, self.levels, strict=False)
-        return sum((spread(weight * c, matrices) for weight, c, matrices in parts), jnp.zeros(self.shapes[-1]))
+        total = jnp.zeros(self.shapes[-1])
+        if self.terms:
+            for weight, c, onto in zip(windows(alpha, _LEVELS), coefficients["levels"], self.levels, strict=True):
+                total += spread(weight * c, onto)
+        return total
 
     def seen(
         self,

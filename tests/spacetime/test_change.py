@@ -27,7 +27,8 @@ def test_a_change_moves_with_the_scene_and_leaves_its_geometric_mean():
     with jax.enable_x64(True):
         change = Change((64, 48), 2)
         coefficients = change.initial()
-        coefficients[-1] = coefficients[-1].astype(float).at[0, 5:10, 3:8].set(0.7)  # a block of nodes, linear in time
+        finest = coefficients["levels"][-1].astype(float)
+        coefficients["levels"][-1] = finest.at[0, 5:10, 3:8].set(0.7)  # a block of nodes, linear in time
         grids = change.grids(coefficients, jnp.asarray(1.0))
         place = change.places[0][7], change.places[1][5]
         still, shifted = np.zeros((3, 2, 64, 48)), np.zeros((3, 2, 64, 48))
@@ -43,7 +44,7 @@ def test_a_change_moves_with_the_scene_and_leaves_its_geometric_mean():
 
 def test_no_terms_are_no_coefficients():
     change = Change((32, 32), 0)
-    assert change.initial() == []
+    assert change.initial() == {}
     assert change.in_time(np.linspace(0, 1, 4)).shape == (4, 0)
 
 

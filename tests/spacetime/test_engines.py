@@ -33,7 +33,7 @@ ENGINES = [
     {"engine": "networks", "rendering": "once"},
     {"engine": "networks", "motion": "grids"},
 ]
-CHANGING = [{"brightness_terms": 2}, {"engine": "networks", "motion": "grids", "brightness_terms": 1}]
+CHANGING = [{"brightness_terms": 2}, {"scene": "network", "brightness_terms": 1}]
 
 
 def chosen(engine, **more):
