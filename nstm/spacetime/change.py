@@ -23,8 +23,10 @@ from nstm.spacetime.warp import warp
 RATE = 0.1
 #: Pixels between the nodes of the finest grid, and of the coarsest.
 _FINEST_PX, _COARSEST_PX, _LEVELS = 4, 32, 4
+#: Weight of the prior: less costs a sample that stays as bright up to 2 dB, more misses what changes; measured.
+_WEIGHT = 3.0
 #: Square of a logarithm that counts as none.
-_NONE = 1e-4
+_NONE = 1e-5
 
 
 class Change(eqx.Module):
@@ -78,7 +80,7 @@ class Change(eqx.Module):
 
     def surprise(self, grids: Float[Array, "b *nodes"]) -> Float[Array, ""]:
         """What is known before: most places do not change. Each number has a variance of its own, found with it."""
-        return jnp.sum(jnp.log(grids**2 + _NONE))
+        return _WEIGHT * jnp.sum(jnp.log(grids**2 + _NONE))
 
 
 def _onto(nodes: Sequence[int], points: Sequence[int]) -> tuple[Float[Array, "points nodes"], ...]:
