@@ -129,7 +129,10 @@ class Renderer(eqx.Module):
     def at(
         self, parameters: Parameters, displacement: Float[Array, "t d *space"], change_in_time: Float[Array, "t b"]
     ) -> Float[Array, "t c z y x"]:
-        """The scene under the given displacements, every level open, as it is stored."""
+        """The scene under the given displacements (pixels) and as bright as it is then, every level open, as stored.
+
+        ``change_in_time`` is :meth:`Change.in_time` of the times of ``displacement``.
+        """
         (shared, change), _ = self.shared(parameters, jnp.float32(1))
 
         def one(at: tuple[Array, Array]) -> Array:
