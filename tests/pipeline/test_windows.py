@@ -3,18 +3,16 @@
 import numpy as np
 import pytest
 
-from nstm.acquisition import DataError, make_acquisitions
+from nstm.acquisition import DataError
 from nstm.blindsim.unrolled import Unrolled
 from nstm.blindsim.weights import save_weights
-from nstm.io.store import open_timelapse, write_raw
+from nstm.io.store import open_timelapse
 from nstm.pipeline.conventional import run_conventional
-from nstm.pipeline.illumination import run_illumination
-from nstm.pipeline.quality import run_quality
 from nstm.simulate.motion import still
-from nstm.simulate.speckle import SpeckleMicroscope, simulate_speckle
+from nstm.simulate.speckle import simulate_speckle
 from nstm.simulate.structures import Area, er_network
+from tests.pipeline.test_spoilt_frames import MICROSCOPE, checked
 
-MICROSCOPE = SpeckleMicroscope(shape=(32, 32), guard_px=8, patterns=12, photons=1000)
 FULL = 4095.0
 
 
@@ -26,27 +24,15 @@ def sample(tmp_path_factory):
     recording = simulate_speckle(er_network(1, area, mesh_um=1.2, sheets=2), still(), MICROSCOPE, 1, seed=1)
     frames = recording.frames[:, :, None].copy()
     frames[0, 11, 0, :4, :4] = FULL
-    raw = make_acquisitions(
-        frames, recording.times[..., None], ("pattern",), pixel_um=MICROSCOPE.pixel_um, time_origin="read"
-    )
-    write_raw(folder / "raw.ome.zarr", raw, {})
     save_weights(folder / "net.safetensors", Unrolled.new("stacked", 6, 2), 2, {})
-    params = {
-        "numerics": 1,
-        "sample": {"sample": "network", "path": "raw.tif", "system": "speckle"},
-        "system": {
-            "kind": "speckle",
-            "optics": {"na": 1.0, "emission_wavelength_um": 0.52, "illumination_na": 0.8},
-            "camera": {"offset": MICROSCOPE.offset, "saturation": FULL},
-            "illumination": {"patterns": 12},
-            "window": {"frames": 6, "step": 2},
-            "solver": {"methods": ["ubsim", "per_frame"], "weights": str(folder / "net.safetensors"), "iterations": 3},
-        },
-        "conventional": {},
-        "reconstruction": {"output_times": "windows"},
-    }
-    run_quality(params, folder / "raw.ome.zarr", folder / "quality.json")
-    run_illumination(params, folder / "raw.ome.zarr", folder / "quality.json", folder / "illumination.json")
+    params = checked(
+        folder,
+        recording,
+        frames,
+        camera={"offset": MICROSCOPE.offset, "saturation": FULL},
+        window={"frames": 6, "step": 2},
+        solver={"methods": ["ubsim", "per_frame"], "weights": str(folder / "net.safetensors"), "iterations": 3},
+    )
     return folder, params
 
 
