@@ -43,7 +43,7 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 5,
     "illumination": 7,
-    "reconstruct": 12,
+    "reconstruct": 13,
     "conventional": 7,
     "assemble": 3,
     "evaluate": 6,

@@ -41,6 +41,7 @@ class Progress:
     history: list[np.ndarray] = field(default_factory=list)  # errors (steps, m) of each dispatch
     snapshots: dict[int, Any] = field(default_factory=dict)  # coefficients after some steps
     seconds: float = 0.0
+    finished: bool = False  # the scene of a volume, after the last step
 
 
 def fingerprint(*trees: Any) -> str:
@@ -68,6 +69,7 @@ def write_checkpoint(path: str | os.PathLike[str], mark: str, progress: Progress
         "fingerprint": mark,
         "step": progress.step,
         "seconds": progress.seconds,
+        "finished": progress.finished,
         "snapshots": list(progress.snapshots),
     }
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -135,6 +137,7 @@ def _read(path: Path, mark: str, like: tuple[Any, Any], parameters_like: Any) ->
         [arrays["history"]],
         {int(s): _tree(arrays, f"snapshot_{s}", parameters_like) for s in about["snapshots"]},
         float(about["seconds"]),
+        bool(about["finished"]),
     )
 
 

@@ -16,8 +16,9 @@ import optax
 from jaxtyping import Array
 from tqdm import tqdm
 
-from nstm.settings import Reconstruction
+from nstm.settings import Reconstruction, override
 from nstm.spacetime.checkpoint import Progress, Stopped, fingerprint, read_checkpoint, write_checkpoint
+from nstm.spacetime.finish import finished, iterations
 from nstm.spacetime.objective import Objective, make_objective
 from nstm.spacetime.renderer import Parameters, Renderer
 from nstm.spacetime.rendering import Still
@@ -157,7 +158,8 @@ def fit(
     if not move:
         parameters["motion"] = renderer.motion.at_rest()
     done, first = so_far or Progress(), (parameters, _ADAM.init(parameters))
-    mark = fingerprint(replace(objective, at_once=1), parameters) if checkpoint else ""
+    to_finish = iterations(renderer, settings)
+    mark = fingerprint(replace(objective, at_once=1), parameters, to_finish) if checkpoint else ""
     if done.step == 0:
         before = read_checkpoint(checkpoint, mark, first, parameters) if checkpoint else None
         vars(done).update(vars(before or Progress(first)))
@@ -167,6 +169,7 @@ def fit(
         used = np.asarray(objective.weights, float)
         return errors @ used / used.sum()
 
+    kept = f"its progress is in {checkpoint}" if checkpoint else "nothing of it was kept"
     early = bool(done.history) and _enough(mean(np.concatenate(done.history)), settings, noise_variance)
     begin, compile_seconds, written = time.perf_counter() - done.seconds, None, time.perf_counter()
     with tqdm(total=settings.steps, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
@@ -196,8 +199,26 @@ def fit(
                 write_checkpoint(checkpoint, mark, done)
                 written = time.perf_counter()
             if stopped and not ended:
-                kept = f"its progress is in {checkpoint}" if checkpoint else "nothing of it was kept"
                 raise Stopped(f"the fit was stopped at step {done.step} of {settings.steps}: {kept}")
+        above = noise_variance is not None and mean(done.history[-1][-1:])[0] > noise_variance
+        if to_finish and above and (early or done.step == settings.steps) and not done.finished:
+            together = override(settings, {"frames_per_step": None})
+            whole = make_objective(renderer, data, together, weights, noise_variance)
+            for parameters, errors in finished(whole, done.state[0], to_finish):
+                end = parameters, done.state[1]
+                bar.set_postfix(loss=f"{mean(errors[None])[0]:.3g}", finishing="the scene")
+                if not np.all(np.isfinite(errors)):
+                    message = (
+                        "the fit broke down while its scene was finished: check the data, or set scene_iterations to 0"
+                    )
+                    raise FitError(message, State(*done.state, done.step))
+                if stop is not None and stop():
+                    raise Stopped(f"the fit was stopped while its scene was finished: {kept}")
+            done.state, done.finished = end, True
+            done.history[-1][-1] = errors
+            done.seconds = time.perf_counter() - begin
+            if checkpoint:
+                write_checkpoint(checkpoint, mark, done)
     losses = np.concatenate(done.history)
     trace = Trace(mean(losses), losses[-1], done.seconds, compile_seconds or 0.0, done.snapshots, early)
     return State(*done.state, done.step), trace

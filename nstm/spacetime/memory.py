@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nstm.settings import Reconstruction
+from nstm.settings import Reconstruction, override
+from nstm.spacetime import finish
 from nstm.spacetime.fit import _ADAM, _advance
 from nstm.spacetime.objective import make_objective
 from nstm.spacetime.renderer import Renderer, predict
@@ -29,9 +30,10 @@ _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 def peak_bytes(renderer: Renderer, frame_shape: tuple[int, ...], settings: Reconstruction, move: bool = True) -> int:
     """Peak memory of the fit of one acquisition on the device that it runs on, bytes.
 
-    It is that of the larger of two programs, the steps and the prediction of all frames: arguments, results and
-    scratch space, as the compiler planned them; besides, the state that is kept for a breakdown and the frames. The
-    interpreter and the compiler are not in it. The programs are compiled for that, and the fit uses them as they are.
+    It is that of the largest program, the steps, the iterations that finish a volume, or the prediction of all frames:
+    arguments, results and scratch space, as the compiler planned them; besides, the state that is kept for a breakdown
+    and the frames. The interpreter and the compiler are not in it. The programs are compiled for that, and the fit uses
+    them as they are.
 
     Args:
         renderer: from :func:`make_renderer`.
@@ -42,9 +44,14 @@ def peak_bytes(renderer: Renderer, frame_shape: tuple[int, ...], settings: Recon
     parameters = renderer.initial(settings.seed)
     state = 3 * sum(leaf.nbytes for leaf in jax.tree.leaves(parameters))  # the coefficients and both their moments
     fitted = renderer if move else replace(renderer, rendering=Still())
-    steps = _total(lowered(fitted, frame_shape, settings)) + state
-    prediction = _total(predict.lower(renderer, parameters))  # type: ignore[attr-defined]  # wrapped by equinox
-    return max(steps, prediction) + _COPIES_OF_FRAMES * _FLOAT32 * math.prod(frame_shape)
+    programs = [_total(lowered(fitted, frame_shape, settings)) + state]
+    programs.append(_total(predict.lower(renderer, parameters)))  # type: ignore[attr-defined]  # wrapped by equinox
+    if finish.iterations(renderer, settings):
+        whole = override(settings, {"frames_per_step": None})
+        objective = make_objective(fitted, jnp.zeros(frame_shape, jnp.float32), whole)
+        arguments = objective, parameters, finish.initial(parameters), jnp.int32(0)
+        programs.append(_total(finish.advance.lower(*arguments)) + state)  # type: ignore[attr-defined]  # as above
+    return max(programs) + _COPIES_OF_FRAMES * _FLOAT32 * math.prod(frame_shape)
 
 
 def lowered(renderer: Renderer, frame_shape: tuple[int, ...], settings: Reconstruction) -> Any:

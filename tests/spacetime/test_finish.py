@@ -1,0 +1,104 @@
+"""The end of the fit of a volume: what L-BFGS adds to a scene, what stopping and resuming do, and its prior."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nstm
+from nstm.metrics import psnr_equalised
+from nstm.settings import Reconstruction, override
+from nstm.simulate import VolumeMicroscope, simulate_volume
+from nstm.simulate.imaging import calibration_of, stacked, system_of
+from nstm.simulate.motion import still
+from nstm.simulate.sim import structure_area
+from nstm.simulate.structures import filaments, through_depth
+from nstm.spacetime import finish
+from nstm.spacetime.checkpoint import Stopped
+from nstm.spacetime.objective import make_objective
+from nstm.spacetime.renderer import make_renderer
+from nstm.spacetime.result import forward_model
+
+FEW = Reconstruction.model_validate({"steps": 60, "starts": 1, "padding_px": 4, "multigrid": {"scene_iterations": 120}})
+PIXEL_UM = 0.08
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """Six planes of filaments at rest."""
+    m = VolumeMicroscope(shape=(24, 24), planes=6, photons=1000.0, guard_px=8, sub_exposures=1, order="angle phase z")
+    points = filaments(94, structure_area(m, 0.6))
+    return simulate_volume(through_depth(points, 94, 0.0, 5 * m.z_step_um).merged(0.4 * PIXEL_UM), still(), m, 1, 94)
+
+
+@pytest.fixture(scope="module")
+def fitted(recording):
+    """Fits the recording at rest."""
+    system, (frames, times) = system_of(recording.microscope), stacked(recording)
+
+    def fit(settings, **options):
+        known = calibration_of(recording)
+        return nstm.reconstruct(system, frames, times, settings, calibration=known, move=False, **options)
+
+    return fit
+
+
+def quality(recording, fit):
+    """Equalised PSNR, dB."""
+    cutoff = fit.system.cutoff(fit.calibration)
+    pairs = zip(fit.scene(recording.truth_times[:1]), recording.truth.astype(float), strict=False)
+    return float(np.mean([psnr_equalised(s[0], t, PIXEL_UM / 2, cutoff) for s, t in pairs]))
+
+
+def test_the_scene_of_a_volume_is_finished(recording, fitted, tmp_path):
+    whole = fitted(FEW)
+    begun = fitted(override(FEW, {"multigrid": {"scene_iterations": 0}}))
+    noise = whole.noise_variance.mean() / whole.scale**2
+    assert whole.trace.loss[-1] < 1.3 * noise < 2.5 * noise < begun.trace.loss[-1]
+    assert quality(recording, whole) > quality(recording, begun) + 3
+    assert len(whole.trace.loss) == len(begun.trace.loss) == 60
+
+    asked, options = [], {"checkpoint": tmp_path / "kept", "checkpoint_seconds": 0.0}
+    with pytest.raises(Stopped, match="while its scene was finished"):
+        fitted(FEW, stop=lambda: len(asked) == 4 or bool(asked.append(1)), **options)
+    again = fitted(FEW, **options)
+    for one, other in zip(jax.tree.leaves(whole.parameters), jax.tree.leaves(again.parameters), strict=True):
+        np.testing.assert_array_equal(one, other)
+    dispatches = []
+    fitted(FEW, stop=lambda: bool(dispatches.append(1)), **options)
+    assert not dispatches  # a finished fit is not finished again
+
+
+def test_what_lies_between_planes_is_not_negative(recording):
+    """A bright line half way between two planes, as far as the planes can hold it, costs next to nothing."""
+    settings = override(FEW, {"multigrid": {"scene_smoothness": 0.0}})
+    frames, times = stacked(recording)
+    system = system_of(recording.microscope)
+    model = forward_model(system, settings, calibration_of(recording), frames.shape[-3:], PIXEL_UM, times)
+    objective = make_objective(make_renderer(model, settings), np.zeros((15, 6, 24, 24)), settings)
+    depth = model.scene_shape[1]
+    f = np.fft.fftfreq(depth)
+    held = np.where(np.abs(f) < 0.4, np.exp(-2j * np.pi * f * (depth / 2 + 0.5)), 0)  # what the optics pass
+    line = np.fft.ifft(held).real
+    image = np.zeros(model.scene_shape, np.float32)
+    image[0, :, 10, 10] = line
+    below = np.mean(np.minimum(image, 0) ** 2)
+    cost = float(objective.penalty(jnp.asarray(image)))
+    weight = settings.of_scene.scene_nonnegativity
+    assert below > 0
+    assert cost < 0.05 * weight * below
+    dark = float(objective.penalty(jnp.asarray(-np.ones_like(image))))
+    assert dark == pytest.approx(weight)  # what is negative everywhere is no sidelobe
+
+
+def test_only_grids_of_a_volume_are_finished(recording):
+    frames, times = stacked(recording)
+    system = system_of(recording.microscope)
+    known = calibration_of(recording)
+    volume = make_renderer(forward_model(system, FEW, known, frames.shape[-3:], PIXEL_UM, times), FEW)
+    assert finish.iterations(volume, FEW) == 120
+    assert finish.iterations(volume, override(FEW, {"multigrid": {"scene_iterations": 0}})) == 0
+    plane = replace(volume, model=replace(volume.model, scene_shape=(1, 1, 80, 80)))
+    assert finish.iterations(plane, FEW) == 0
