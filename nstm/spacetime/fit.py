@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array
 from tqdm import tqdm
 
-from nstm.settings import Reconstruction, override
+from nstm.settings import Reconstruction
 from nstm.spacetime.checkpoint import Progress, Stopped, fingerprint, read_checkpoint, write_checkpoint
 from nstm.spacetime.finish import finished, iterations
 from nstm.spacetime.objective import Objective, make_objective
@@ -202,9 +202,7 @@ def fit(
                 raise Stopped(f"the fit was stopped at step {done.step} of {settings.steps}: {kept}")
         above = noise_variance is not None and mean(done.history[-1][-1:])[0] > noise_variance
         if to_finish and above and (early or done.step == settings.steps) and not done.finished:
-            together = override(settings, {"frames_per_step": None})
-            whole = make_objective(renderer, data, together, weights, noise_variance)
-            for parameters, errors in finished(whole, done.state[0], to_finish):
+            for parameters, errors in finished(objective, done.state[0], to_finish):
                 end = parameters, done.state[1]
                 bar.set_postfix(loss=f"{mean(errors[None])[0]:.3g}", finishing="the scene")
                 if not np.all(np.isfinite(errors)):

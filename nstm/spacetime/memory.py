@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nstm.settings import Reconstruction, override
+from nstm.settings import Reconstruction
 from nstm.spacetime import finish
 from nstm.spacetime.fit import _ADAM, _advance
 from nstm.spacetime.objective import make_objective
@@ -47,8 +47,7 @@ def peak_bytes(renderer: Renderer, frame_shape: tuple[int, ...], settings: Recon
     programs = [_total(lowered(fitted, frame_shape, settings)) + state]
     programs.append(_total(predict.lower(renderer, parameters)))  # type: ignore[attr-defined]  # wrapped by equinox
     if finish.iterations(renderer, settings):
-        whole = override(settings, {"frames_per_step": None})
-        objective = make_objective(fitted, jnp.zeros(frame_shape, jnp.float32), whole)
+        objective = make_objective(fitted, jnp.zeros(frame_shape, jnp.float32), settings)
         arguments = objective, parameters, finish.initial(parameters), jnp.int32(0)
         programs.append(_total(finish.advance.lower(*arguments)) + state)  # type: ignore[attr-defined]  # as above
     return max(programs) + _COPIES_OF_FRAMES * _FLOAT32 * math.prod(frame_shape)

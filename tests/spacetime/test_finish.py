@@ -100,5 +100,6 @@ def test_only_grids_of_a_volume_are_finished(recording):
     volume = make_renderer(forward_model(system, FEW, known, frames.shape[-3:], PIXEL_UM, times), FEW)
     assert finish.iterations(volume, FEW) == 120
     assert finish.iterations(volume, override(FEW, {"multigrid": {"scene_iterations": 0}})) == 0
+    assert finish.iterations(volume, override(FEW, {"engine": "networks"})) == 0
     plane = replace(volume, model=replace(volume.model, scene_shape=(1, 1, 80, 80)))
     assert finish.iterations(plane, FEW) == 0
