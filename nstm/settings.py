@@ -188,15 +188,15 @@ class Multigrid(Section):
     scene_nonnegativity: _SceneNonnegativity = 0.1
     scene_tikhonov: _SceneTikhonov = 0.0
     scene_smoothness: _SceneSmoothness = 2.0
-    scene_iterations: Annotated[
+    final_iterations: Annotated[
         int,
         Field(
             ge=0,
             le=1000,
-            description="iterations of L-BFGS that finish the scene of a volume whose residual is above the noise, its "
-            "motion as found; 0: none",
+            description="iterations of L-BFGS that finish a volume whose residual is above the noise: scene, motion "
+            "and light together; 0: none",
         ),
-    ] = 200
+    ] = 120
     motion_smoothness: _MotionSmoothness = 0.5
     motion_steadiness: _MotionSteadiness = 0.5
 

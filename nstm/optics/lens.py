@@ -41,6 +41,15 @@ class Lens:
             return math.inf
         return 1.98 * self.index / self.excitation_wavelength_um  # beams along the focal plane do not arrive
 
+    def axial_reach(self, orders: int, pattern_frequency: float) -> float:
+        """Highest axial frequency in a stack, cycles/um: of the detection ``n/lambda (1 - cos a)``, ``sin a = NA / n``,
+        and of the pattern of three beams (``orders`` 2); inf where the optics that it takes are not known.
+        """
+        if self.index is None or (orders == 2 and self.excitation_wavelength_um is None):
+            return math.inf
+        seen = axial_frequency(self.na / self.emission_wavelength_um, self.index, self.emission_wavelength_um)
+        return seen + (self._axial_pattern(pattern_frequency) if orders == 2 else 0.0)
+
     def otf(self, planes: int, orders: int, pattern_frequency: float) -> RadialOtf:
         """Transfer functions of order 0 to ``orders`` in a stack, without the camera pixel.
 
@@ -58,14 +67,15 @@ class Lens:
         if planes == 1:
             return flat_otf(self.na, self.emission_wavelength_um, orders)
         index, z_step_um = self._known("index"), self._known("z_step_um")
-        axial = 0.0
-        if orders == 2:
-            try:
-                axial = axial_frequency(pattern_frequency, index, self._known("excitation_wavelength_um"))
-            except ValueError as error:
-                raise DataError(f"{error}: check optics.excitation_wavelength_um, optics.index and beams") from None
+        axial = self._axial_pattern(pattern_frequency) if orders == 2 else 0.0
         lens = {"na": self.na, "index": index, "wavelength_um": self.emission_wavelength_um}
         return volume_otf(orders, planes, z_step_um, axial=axial, axial_phase_rad=self.axial_phase_rad, **lens)
+
+    def _axial_pattern(self, pattern_frequency: float) -> float:
+        try:
+            return axial_frequency(pattern_frequency, self._known("index"), self._known("excitation_wavelength_um"))
+        except ValueError as error:
+            raise DataError(f"{error}: check optics.excitation_wavelength_um, optics.index and beams") from None
 
     def _known(self, name: str) -> float:
         value = getattr(self, name)

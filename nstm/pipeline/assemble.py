@@ -18,7 +18,12 @@ from nstm.pipeline.timeaxis import measured_at, time_axis
 
 #: Array of a job, label and what the transfer of each product is.
 PRODUCTS = {
-    "nstm": ("scene", "NSTM", "1 within the support of the shifted transfer functions, 0 outside; not apodised"),
+    "nstm": (
+        "scene",
+        "NSTM",
+        "1 within the support of the shifted transfer functions, 0 outside, along z from one and a half of it on; "
+        "not apodised",
+    ),
     "static": ("static", "fit without motion", "as NSTM"),
     "motion": ("displacement", "material displacement since the previous time", "none"),
 }

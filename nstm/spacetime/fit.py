@@ -78,7 +78,8 @@ def _advance(
         updates, moments = _ADAM.update(slope, moments)
         decay = 0.1 ** (now / schedule["steps"])
         # the calibration is refined only once the scene is sharp enough to tell a wrong one from a blurred one
-        rates = {**schedule, "illumination": schedule["illumination"] * jnp.clip(2 * alpha - 1, 0, 1)}
+        sharp = 0.0 if objective.renderer.deep else jnp.clip(2 * alpha - 1, 0, 1)
+        rates = {**schedule, "illumination": schedule["illumination"] * sharp}
         updates = {k: jax.tree.map(lambda u, r=rates[k]: -decay * r * u, updates[k]) for k in updates}
         row = by_frame if which is None else jnp.full(history.shape[1:], -1.0).at[which].set(by_frame)
         return optax.apply_updates(parameters, updates), moments, history.at[i].set(row)
@@ -200,18 +201,16 @@ def fit(
                 written = time.perf_counter()
             if stopped and not ended:
                 raise Stopped(f"the fit was stopped at step {done.step} of {settings.steps}: {kept}")
-        above = noise_variance is not None and mean(done.history[-1][-1:])[0] > noise_variance
+        above = noise_variance is None or mean(done.history[-1][-1:])[0] > noise_variance
         if to_finish and above and (early or done.step == settings.steps) and not done.finished:
             for parameters, errors in finished(objective, done.state[0], to_finish):
                 end = parameters, done.state[1]
-                bar.set_postfix(loss=f"{mean(errors[None])[0]:.3g}", finishing="the scene")
+                bar.set_postfix(loss=f"{mean(errors[None])[0]:.3g}", finishing="yes")
                 if not np.all(np.isfinite(errors)):
-                    message = (
-                        "the fit broke down while its scene was finished: check the data, or set scene_iterations to 0"
-                    )
+                    message = "the fit broke down while it was finished: check the data, or set final_iterations to 0"
                     raise FitError(message, State(*done.state, done.step))
                 if stop is not None and stop():
-                    raise Stopped(f"the fit was stopped while its scene was finished: {kept}")
+                    raise Stopped(f"the fit was stopped while it was finished: {kept}")
             done.state, done.finished = end, True
             done.history[-1][-1] = errors
             done.seconds = time.perf_counter() - begin

@@ -15,14 +15,15 @@ from nstm.settings import Reconstruction
 from nstm.spacetime.change import RATE
 from nstm.spacetime.renderer import Parameters, Renderer
 from nstm.spacetime.rendering import Still
-from nstm.spacetime.representation import ContinuousScene, windows
+from nstm.spacetime.representation import windows
 
 #: Mean squares that count as none: gradients of the displacement; those of its change of velocity per mean step, and
 #: that change itself.
 _EVEN, _STEADY = np.array([1e-4, 1e-4]), np.array([1e-5, 1e-5, 1e-4])
-#: Weight of the curvature of a volume beside that of a plane: its values are larger by far than those of its frames,
-#: each of which spreads a structure over all planes; measured.
-_DEEP = 0.01
+#: Weights in a volume beside those of a plane, measured: of the scene's curvature, whose values are larger by far than
+#: those of its frames, each of which spreads a structure over all planes; and of the motion priors, since most of a fit
+#: passes before a volume is sharp, and motion must not make up for what the scene still lacks.
+_DEEP, _DEEP_MOTION = 0.01, 4.0
 
 
 class Objective(eqx.Module):
@@ -68,7 +69,7 @@ class Objective(eqx.Module):
         """
         model, weights = self.renderer.model, self.schedule
         seen, bends = images, jnp.mean(jnp.diff(images, 2, axis=-2) ** 2) + jnp.mean(jnp.diff(images, 2, axis=-1) ** 2)
-        if len(self.renderer.space) == 3 and not isinstance(self.renderer.scene, ContinuousScene):
+        if self.renderer.deep:
             curvature = jnp.diff(jnp.pad(images, ((0, 0), (1, 1), (0, 0), (0, 0)), mode="wrap"), 2, axis=1)
             seen, bends = images + 0.25 * curvature, _DEEP * (bends + jnp.mean(curvature**2))
         below = jnp.mean(jnp.minimum(seen, 0.0) ** 2) if model.nonnegative else 0.0
@@ -151,7 +152,7 @@ def make_objective(
     scene, motion, noise = settings.of_scene, settings.of_motion, noise_variance or 0.0
     freedom, shaking = renderer.motion.freedom, renderer.motion.shaking
     # of the parts against each other, of the field as a whole, of its shaking
-    prior_weights = noise / data.size * np.array([freedom, freedom, shaking])
+    prior_weights = noise / data.size * np.array([freedom, freedom, shaking]) * (_DEEP_MOTION if renderer.deep else 1)
     schedule = {
         "steps": settings.steps,
         "late_from": settings.late_from,

@@ -31,6 +31,8 @@ from nstm.systems.forward import ForwardModel
 #: A fit whose mean squared residual is below this, in units of the noise variance, counts as found: one that explains
 #: the frames always takes a little of the noise for structure.
 FOUND = 1.0
+#: The same of a volume: that a structure is not negative between its planes is known to some percent of the noise.
+_FOUND_DEEP = 1.15
 #: Share of the variance of the frames that may remain beside the noise: no model on a grid is more exact than that.
 EXACT = 1e-3
 #: Stage of coarse to fine at which what joins late does so.
@@ -266,7 +268,8 @@ def _fit(
     known = np.isfinite(measured).all(axis=(1, 2, 3))
     scaled_noise = None if noise is None else float(np.mean(noise[known])) / scale**2
     varied = float(measured.var(axis=(1, 2, 3))[known].mean()) / scale**2
-    enough = None if scaled_noise is None else FOUND * scaled_noise + EXACT * varied
+    limit = _FOUND_DEEP if recording.frame_shape[0] > 1 else FOUND
+    enough = None if scaled_noise is None else limit * scaled_noise + EXACT * varied
 
     spent: dict[str, tuple[float, float]] = {}  # s of every run, and those to compile
 

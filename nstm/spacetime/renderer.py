@@ -43,6 +43,11 @@ class Renderer(eqx.Module):
         _, planes, *plane = self.model.scene_shape
         return tuple(plane) if planes == 1 else (planes, *plane)
 
+    @property
+    def deep(self) -> bool:
+        """A volume on the planes of a grid."""
+        return len(self.space) == 3 and isinstance(self.scene, SceneGrids)
+
     def initial(self, seed: int) -> Parameters:
         """What a fit starts from."""
         scene, motion = self.scene.initial(seed), self.motion.initial(seed)

@@ -281,6 +281,7 @@ class Sim(ImagingSystem):
             pattern=Pattern(calibration, y, x, np.array([y.mean(), x.mean()])),
             transfer=jnp.asarray(transfer),
             support=jnp.asarray(self._support(calibration, fine, pitch)),
+            axial_support=jnp.asarray(self._axial_support(calibration, depth, pixel_um), jnp.float32),
             times=jnp.asarray(scene_times, jnp.float32),
             blocks=jnp.asarray(blocks),
             groups=groups,
@@ -323,7 +324,7 @@ class Sim(ImagingSystem):
         fy, fx = frequencies(camera, pixel_um)
         half = slice(camera[1] // 2 + 1)
         radius = np.hypot(fy, fx)[:, half]
-        otf = lens.otf(depth, beams - 1, float(np.mean([math.hypot(*k) for k in calibration["pattern_vectors"]])))
+        otf = lens.otf(depth, beams - 1, _pattern_frequency(calibration))
         sharing: dict[bytes, tuple[int, ...]] = {}
         for number, table in enumerate(otf.tables):
             sharing[table.tobytes()] = (*sharing.get(table.tobytes(), ()), number)
@@ -345,6 +346,16 @@ class Sim(ImagingSystem):
                 for sign in (-m, m):
                     inside |= np.hypot(fy - sign * ky, fx - sign * kx) < self.passband()
         return inside.astype(np.float32)
+
+    def _axial_support(self, calibration: Calibration, depth: int, pixel_um: float) -> np.ndarray:
+        """1 up to the axial reach of the optics, 0 from one and a half of it on, half a cosine between: ``(kz,)``."""
+        if depth == 1:
+            return np.ones(1)
+        reach = Lens(**self._lens(pixel_um)).axial_reach(
+            self.settings.illumination.beams - 1, _pattern_frequency(calibration)
+        )
+        beyond = np.abs(np.fft.fftfreq(depth, self.settings.optics.known("z_step_um"))) / reach - 1
+        return np.asarray(0.5 + 0.5 * np.cos(np.pi * np.clip(2 * beyond, 0, 1)))
 
     @property
     def baselines(self) -> dict[str, Baseline]:
@@ -391,6 +402,11 @@ class Sim(ImagingSystem):
         """``2 NA / emission wavelength``, cycles/um."""
         optics = self.settings.optics
         return 2 * optics.known("na") / optics.known("emission_wavelength_um")
+
+
+def _pattern_frequency(calibration: Calibration) -> float:
+    """Of order 1, mean of all orientations, cycles/um."""
+    return float(np.mean([math.hypot(*k) for k in calibration["pattern_vectors"]]))
 
 
 @lru_cache(maxsize=4)

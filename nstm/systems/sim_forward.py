@@ -28,6 +28,7 @@ class SimForward(ForwardModel):
     pattern: Pattern
     transfer: Float[Array, "g z v h"]
     support: Float[Array, "y h"]
+    axial_support: Float[Array, "kz"]
     blocks: Int[Array, "planes"]
     groups: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     camera_shape: tuple[int, int] = eqx.field(static=True)
@@ -61,8 +62,14 @@ class SimForward(ForwardModel):
         return eqx.tree_at(lambda m: m.pattern, self, self.pattern.corrected(light))
 
     def output(self, scene: Float[Array, "1 z y x"]) -> Float[Array, "1 z y x"]:
-        """The field of the camera, limited to the lateral support of the shifted transfer functions."""
-        return super().output(jnp.fft.irfft2(jnp.fft.rfft2(scene) * self.support, s=self.scene_shape[-2:]))
+        """The field of the camera, limited to the support of the shifted transfer functions, laterally and along z.
+
+        A scene that is nowhere negative is sharper than what is transferred, above all along z.
+        """
+        spectrum = jnp.fft.rfft2(scene) * self.support
+        if self.scene_shape[1] > 1:
+            spectrum = jnp.fft.ifft(jnp.fft.fft(spectrum, axis=-3) * self.axial_support[:, None, None], axis=-3)
+        return super().output(jnp.fft.irfft2(spectrum, s=self.scene_shape[-2:]))
 
 
 def crop_spectrum(images: Float[Array, "*m y x"], shape: tuple[int, int]) -> Complex[Array, "*m v h"]:

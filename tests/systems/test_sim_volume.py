@@ -10,6 +10,11 @@ import tifffile
 import nstm
 from nstm.acquisition import DataError
 from nstm.settings import Reconstruction
+from nstm.simulate import VolumeMicroscope, simulate_volume
+from nstm.simulate.imaging import calibration_of, system_of
+from nstm.simulate.motion import still
+from nstm.simulate.sim import structure_area
+from nstm.simulate.structures import er_network, through_depth
 from nstm.systems.sim import Sim, SimSettings, _scene_times
 
 OPTICS = {"na": 1.4, "index": 1.518, "emission_wavelength_um": 0.515, "excitation_wavelength_um": 0.488}
@@ -165,3 +170,24 @@ def test_the_distance_of_planes_may_stand_in_the_file_alone(shared_data):
     recording = nstm.open_acquisitions(shared_data / "sim" / "omx_3d" / "raw.dv", left_open)
     optics = left_open.of(recording).settings.optics
     assert (optics.z_step_um, optics.emission_wavelength_um) == pytest.approx((0.125, 0.528))
+
+
+def test_a_result_holds_the_axial_frequencies_that_are_transferred():
+    """Those below what the simulated microscope says reaches its data; none from one and a half times that on."""
+    m = VolumeMicroscope(shape=(16, 16), planes=8, z_step_um=0.05, beams=3)
+    known = calibration_of(
+        simulate_volume(through_depth(er_network(3, structure_area(m)), 3, 0.0, 0.35), still(), m, 1, 3)
+    )
+    model = system_of(m).forward((8, 16, 16), m.times(1)[0], known, m.pixel_um, 4)
+    depth = model.scene_shape[1]
+    first, planes = model.output_field[0]
+    f = np.fft.rfftfreq(depth, m.z_step_um)
+    for number, frequency in enumerate(f):
+        wave = np.cos(2 * np.pi * number * np.arange(depth) / depth)
+        scene = np.broadcast_to(wave[:, None, None], model.scene_shape[1:]).astype(np.float32)
+        passed = np.asarray(model.output(jnp.asarray(scene[None])))[0, :, 4, 4]
+        if frequency <= 0.97 * m.axial_reach:
+            np.testing.assert_allclose(passed, wave[first : first + planes], atol=1e-4)
+        if frequency >= 1.55 * m.axial_reach:
+            np.testing.assert_allclose(passed, 0, atol=1e-4)
+    assert f.max() > 1.55 * m.axial_reach  # both were seen
