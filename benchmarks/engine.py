@@ -311,7 +311,7 @@ def measured(device: str, name: str) -> dict[str, Any]:
         return fit, clock() - start
 
     run(steps=_EVERY, starts=1)  # compiles what is left to compile
-    few, many = (run(steps=n * _EVERY, starts=1, multigrid={"final_iterations": 0})[1] for n in (1, 6))
+    few, many = (run(steps=n * _EVERY, starts=1, multigrid={"final_share": 0.0})[1] for n in (1, 6))
     step = (many - few) / (5 * _EVERY)
     fit, whole = run()
     loss = fit.trace.loss

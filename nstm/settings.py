@@ -188,15 +188,15 @@ class Multigrid(Section):
     scene_nonnegativity: _SceneNonnegativity = 0.1
     scene_tikhonov: _SceneTikhonov = 0.0
     scene_smoothness: _SceneSmoothness = 2.0
-    final_iterations: Annotated[
-        int,
+    final_share: Annotated[
+        float,
         Field(
             ge=0,
-            le=1000,
-            description="iterations of L-BFGS that finish a volume whose residual is above the noise: scene, motion "
-            "and light together; 0: none",
+            lt=1,
+            description="share of the steps that a volume ends with where its residual is above the noise: L-BFGS, "
+            "scene, motion and light together",
         ),
-    ] = 120
+    ] = 0.4
     motion_smoothness: _MotionSmoothness = 0.5
     motion_steadiness: _MotionSteadiness = 0.5
 

@@ -41,7 +41,7 @@ class Progress:
     history: list[np.ndarray] = field(default_factory=list)  # errors (steps, m) of each dispatch
     snapshots: dict[int, Any] = field(default_factory=dict)  # coefficients after some steps
     seconds: float = 0.0
-    finished: bool = False  # the scene of a volume, after the last step
+    finished: bool = False  # a volume: its last steps are made
 
 
 def fingerprint(*trees: Any) -> str:

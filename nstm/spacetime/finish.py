@@ -39,23 +39,23 @@ Search = tuple[dict[str, Any], optax.OptState]
 
 
 def iterations(renderer: Renderer, settings: Reconstruction) -> int:
-    """How many a fit needs at its end: those of the settings for the grids of a volume, else none."""
+    """How many of a fit's steps these are: the share of the settings for the grids of a volume, else none."""
     scene = settings.of_scene
-    return scene.final_iterations if isinstance(scene, Multigrid) and renderer.deep else 0
+    return round(scene.final_share * settings.steps) if isinstance(scene, Multigrid) and renderer.deep else 0
 
 
-def finished(objective: Objective, parameters: Parameters, count: int) -> Iterator[tuple[Parameters, np.ndarray]]:
+def finished(objective: Objective, parameters: Parameters, count: int) -> Iterator[tuple[int, Parameters, np.ndarray]]:
     """``count`` iterations on the finest grid of the scene, all levels open and all frames together.
 
     Yields:
-        The coefficients and the mean square error of each frame ``(m,)``, after every 20 iterations and
-        after the last.
+        After every 20 iterations and after the last: how many were made, the coefficients, and the mean square error
+        of each frame ``(m,)``.
     """
     search, evenly = initial(parameters), even(objective, parameters)
     for begin in range(0, count, _CHUNK):
-        now = jnp.int32(min(_CHUNK, count - begin))
-        found, search, by_frame = advance(objective, parameters, evenly, search, now)
-        yield found, np.asarray(by_frame)
+        now = min(_CHUNK, count - begin)
+        found, search, by_frame = advance(objective, parameters, evenly, search, jnp.int32(now))
+        yield now, found, np.asarray(by_frame)
 
 
 def initial(parameters: Parameters) -> Search:

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array
 from tqdm import tqdm
 
-from nstm.settings import Reconstruction
+from nstm.settings import Reconstruction, override
 from nstm.spacetime.checkpoint import Progress, Stopped, fingerprint, read_checkpoint, write_checkpoint
 from nstm.spacetime.finish import finished, iterations
 from nstm.spacetime.objective import Objective, make_objective
@@ -110,6 +110,11 @@ def _enough(losses: np.ndarray, settings: Reconstruction, noise: float | None) -
     return bool(before - now <= settings.stop_when_flat * before)
 
 
+def _kept(parameters: Parameters, snapshots: Sequence[int], after: int, until: int) -> dict[int, Parameters]:
+    """The coefficients at those of the steps ``snapshots`` that lie between the two."""
+    return {s: jax.tree.map(np.asarray, parameters) for s in snapshots if after < s <= until}
+
+
 def fit(
     renderer: Renderer,
     data: np.ndarray,
@@ -153,13 +158,14 @@ def fit(
         DataError: the checkpoint belongs to other data or settings.
     """
     renderer = renderer if move else replace(renderer, rendering=Still())
+    to_finish = iterations(renderer, settings)
+    settings = override(settings, {"steps": settings.steps - to_finish})
     objective = make_objective(renderer, data, settings, weights, noise_variance)
     unseen = np.mean(np.square(data), axis=(1, 2, 3))  # what a frame counts before it had its first turn
     parameters = begin_with or renderer.initial(settings.seed)
     if not move:
         parameters["motion"] = renderer.motion.at_rest()
     done, first = so_far or Progress(), (parameters, _ADAM.init(parameters))
-    to_finish = iterations(renderer, settings)
     mark = fingerprint(replace(objective, at_once=1), parameters, to_finish) if checkpoint else ""
     if done.step == 0:
         before = read_checkpoint(checkpoint, mark, first, parameters) if checkpoint else None
@@ -173,7 +179,8 @@ def fit(
     kept = f"its progress is in {checkpoint}" if checkpoint else "nothing of it was kept"
     early = bool(done.history) and _enough(mean(np.concatenate(done.history)), settings, noise_variance)
     begin, compile_seconds, written = time.perf_counter() - done.seconds, None, time.perf_counter()
-    with tqdm(total=settings.steps, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
+    total = settings.steps + to_finish
+    with tqdm(total=total, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
         bar.update(done.step)
         while done.step < last and not early:
             count = min(CHUNK, last - done.step)
@@ -191,28 +198,32 @@ def fit(
             done.seconds = time.perf_counter() - begin
             bar.update(count)
             bar.set_postfix(loss=f"{mean(errors[-1:])[0]:.3g}")
-            done.snapshots.update(
-                {s: jax.tree.map(np.asarray, parameters) for s in snapshots if done.step - count < s <= done.step}
-            )
+            done.snapshots |= _kept(parameters, snapshots, done.step - count, done.step)
             early = _enough(mean(np.concatenate(done.history)), settings, noise_variance)
             stopped, ended = stop is not None and stop(), early or done.step == last
             if checkpoint and (stopped or ended or time.perf_counter() - written >= checkpoint_seconds):
                 write_checkpoint(checkpoint, mark, done)
                 written = time.perf_counter()
             if stopped and not ended:
-                raise Stopped(f"the fit was stopped at step {done.step} of {settings.steps}: {kept}")
+                raise Stopped(f"the fit was stopped at step {done.step} of {total}: {kept}")
         above = noise_variance is None or mean(done.history[-1][-1:])[0] > noise_variance
         if to_finish and above and (early or done.step == settings.steps) and not done.finished:
-            for parameters, errors in finished(objective, done.state[0], to_finish):
-                end = parameters, done.state[1]
-                bar.set_postfix(loss=f"{mean(errors[None])[0]:.3g}", finishing="yes")
+            history: list[np.ndarray] = []
+            taken: dict[int, Parameters] = {}
+            now = done.step
+            for count, parameters, errors in finished(objective, done.state[0], to_finish):
                 if not np.all(np.isfinite(errors)):
-                    message = "the fit broke down while it was finished: check the data, or set final_iterations to 0"
+                    message = "the fit broke down at its end: check the data, or set multigrid.final_share to 0"
                     raise FitError(message, State(*done.state, done.step))
+                history.append(np.tile(errors, (count, 1)))
+                taken |= _kept(parameters, snapshots, now, now + count)
+                now += count
+                bar.update(count)
+                bar.set_postfix(loss=f"{mean(errors[None])[0]:.3g}")
                 if stop is not None and stop():
-                    raise Stopped(f"the fit was stopped while it was finished: {kept}")
-            done.state, done.finished = end, True
-            done.history[-1][-1] = errors
+                    raise Stopped(f"the fit was stopped at step {now} of {total}, and goes on from {done.step}: {kept}")
+            done.state, done.finished = (parameters, done.state[1]), True
+            done.step, done.history, done.snapshots = now, done.history + history, done.snapshots | taken
             done.seconds = time.perf_counter() - begin
             if checkpoint:
                 write_checkpoint(checkpoint, mark, done)

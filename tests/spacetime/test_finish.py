@@ -21,7 +21,8 @@ from nstm.spacetime.objective import make_objective
 from nstm.spacetime.renderer import make_renderer
 from nstm.spacetime.result import forward_model
 
-FEW = Reconstruction.model_validate({"steps": 60, "starts": 1, "padding_px": 4, "multigrid": {"final_iterations": 60}})
+FEW = Reconstruction.model_validate({"steps": 120, "starts": 1, "padding_px": 4, "multigrid": {"final_share": 0.5}})
+BEGUN = override(FEW, {"steps": 60, "multigrid": {"final_share": 0.0}})
 PIXEL_UM = 0.08
 
 
@@ -53,15 +54,19 @@ def quality(recording, fit):
 
 
 def test_a_volume_is_finished(recording, fitted, tmp_path):
-    whole = fitted(FEW)
-    begun = fitted(override(FEW, {"multigrid": {"final_iterations": 0}}))
+    whole = fitted(FEW, snapshots=(40, 90, 120))
+    assert sorted(whole.trace.snapshots) == [40, 90, 120]
+    for one, other in zip(jax.tree.leaves(whole.parameters), jax.tree.leaves(whole.trace.snapshots[120]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    begun = fitted(BEGUN)
     noise = whole.noise_variance.mean() / whole.scale**2
     assert whole.trace.loss[-1] < 1.3 * noise < 2.5 * noise < begun.trace.loss[-1]
     assert quality(recording, whole) > quality(recording, begun) + 3
-    assert len(whole.trace.loss) == len(begun.trace.loss) == 60
+    assert (len(whole.trace.loss), len(begun.trace.loss)) == (120, 60)
+    np.testing.assert_array_equal(whole.trace.loss[:59], begun.trace.loss[:59])
 
     asked, options = [], {"checkpoint": tmp_path / "kept", "checkpoint_seconds": 0.0}
-    with pytest.raises(Stopped, match="while it was finished"):
+    with pytest.raises(Stopped, match="at step 100 of 120, and goes on from 60"):
         fitted(FEW, stop=lambda: len(asked) == 4 or bool(asked.append(1)), **options)
     again = fitted(FEW, **options)
     for one, other in zip(jax.tree.leaves(whole.parameters), jax.tree.leaves(again.parameters), strict=True):
@@ -99,7 +104,7 @@ def test_only_grids_of_a_volume_are_finished(recording):
     known = calibration_of(recording)
     volume = make_renderer(forward_model(system, FEW, known, frames.shape[-3:], PIXEL_UM, times), FEW)
     assert finish.iterations(volume, FEW) == 60
-    assert finish.iterations(volume, override(FEW, {"multigrid": {"final_iterations": 0}})) == 0
+    assert finish.iterations(volume, BEGUN) == 0
     assert finish.iterations(volume, override(FEW, {"engine": "networks"})) == 0
     plane = replace(volume, model=replace(volume.model, scene_shape=(1, 1, 80, 80)))
     assert finish.iterations(plane, FEW) == 0
@@ -142,6 +147,6 @@ def test_light_waits_for_a_sharp_volume(recording, fitted):
     def changed(fit):
         return max(float(np.abs(a).max()) for a in jax.tree.leaves(fit.parameters["illumination"]))
 
-    assert changed(fitted(override(FEW, {"multigrid": {"final_iterations": 0}}))) == 0
+    assert changed(fitted(BEGUN)) == 0
     assert changed(fitted(override(FEW, {"steps": 20, "illumination_rate": 0.0}))) == 0
     assert 0 < changed(fitted(FEW)) < 0.2

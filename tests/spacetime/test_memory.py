@@ -21,7 +21,7 @@ from tests.systems.test_sim_volume import system
 
 SHAPE = (15, 8, 48, 48)
 FEW = Reconstruction.model_validate(
-    {"steps": 2, "multigrid": {"scene_levels": 3, "final_iterations": 1, "motion_levels": 2}}
+    {"steps": 2, "multigrid": {"scene_levels": 3, "final_share": 0.5, "motion_levels": 2}}
 )
 
 
