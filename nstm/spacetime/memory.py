@@ -48,6 +48,7 @@ def peak_bytes(renderer: Renderer, frame_shape: tuple[int, ...], settings: Recon
     programs.append(_total(predict.lower(renderer, parameters)))  # type: ignore[attr-defined]  # wrapped by equinox
     if finish.iterations(renderer, settings):
         objective = make_objective(fitted, jnp.zeros(frame_shape, jnp.float32), settings)
+        programs.append(_total(finish.even.lower(objective, parameters)) + state)  # type: ignore[attr-defined]  # as above
         evenly = jax.tree.map(lambda a: jnp.ones(a.shape), jax.eval_shape(finish.even, objective, parameters))
         arguments = objective, parameters, evenly, finish.initial(parameters), jnp.int32(0)
         programs.append(_total(finish.advance.lower(*arguments)) + state)  # type: ignore[attr-defined]  # as above

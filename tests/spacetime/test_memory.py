@@ -58,7 +58,7 @@ def test_the_peak_is_known_before_the_fit_which_then_compiles_nothing_more(volum
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, seconds, **_: compiled.append(seconds) if name.endswith("backend_compile_duration") else None
     )
-    fit(renderer, frames, FEW, noise_variance=1e-6)  # far above the noise, so the scene is finished as well
+    fit(renderer, frames, FEW, noise_variance=1e-6)  # far above the noise, so L-BFGS finishes it
     assert sum(compiled) < 1  # s; some operations of the set-up, but not the step, which takes several
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
