@@ -193,8 +193,8 @@ class Multigrid(Section):
         Field(
             ge=0,
             lt=1,
-            description="share of the steps that a volume ends with where its residual is above the noise: L-BFGS, "
-            "scene, motion and light together",
+            description="share of the steps that a volume ends with while its residual is above the noise: L-BFGS, "
+            "scene, motion and light together; levels open and rates fall within the steps before",
         ),
     ] = 0.4
     motion_smoothness: _MotionSmoothness = 0.5
@@ -360,7 +360,7 @@ class Reconstruction(Section):
             ge=0,
             description="Adam rate of the calibration's corrections (SIM: phases in rad, ...; speckle: patterns), "
             "refined together with the scene because motion biases what is estimated from the frames alone; 0 keeps "
-            "the calibration; DPC and DiffuserCam have none",
+            "the calibration; DPC and DiffuserCam have none; of a volume any other value lets L-BFGS refine them",
         ),
     ] = 3e-2
     multigrid: Multigrid = Multigrid()

@@ -21,8 +21,8 @@ PRODUCTS = {
     "nstm": (
         "scene",
         "NSTM",
-        "1 within the support of the shifted transfer functions, 0 outside, along z from one and a half of it on; "
-        "not apodised",
+        "1 within the support of the shifted transfer functions, 0 outside (of a stack along z from one and a half of "
+        "its reach on); not apodised",
     ),
     "static": ("static", "fit without motion", "as NSTM"),
     "motion": ("displacement", "material displacement since the previous time", "none"),

@@ -41,7 +41,10 @@ class Progress:
     history: list[np.ndarray] = field(default_factory=list)  # errors (steps, m) of each dispatch
     snapshots: dict[int, Any] = field(default_factory=dict)  # coefficients after some steps
     seconds: float = 0.0
-    finished: bool = False  # a volume: its last steps are made
+    early: bool = False  # the fit ended before its last step
+    search: Any = None  # of a volume: where its last steps are, from the coefficients of ``state``
+    final_steps: int = 0  # how many of them are made
+    finished: bool = False  # they all are, or the noise was reached
 
 
 def fingerprint(*trees: Any) -> str:
@@ -64,11 +67,16 @@ def write_checkpoint(path: str | os.PathLike[str], mark: str, progress: Progress
     arrays = {f"state_{i}": np.asarray(a) for i, a in enumerate(jax.tree.leaves(progress.state))}
     for step, tree in progress.snapshots.items():
         arrays |= {f"snapshot_{step}_{i}": np.asarray(a) for i, a in enumerate(jax.tree.leaves(tree))}
+    if progress.search is not None:
+        arrays |= {f"search_{i}": np.asarray(a) for i, a in enumerate(jax.tree.leaves(progress.search))}
     about = {
         "schema": _SCHEMA,
         "fingerprint": mark,
         "step": progress.step,
         "seconds": progress.seconds,
+        "early": progress.early,
+        "searching": progress.search is not None,
+        "final_steps": progress.final_steps,
         "finished": progress.finished,
         "snapshots": list(progress.snapshots),
     }
@@ -88,7 +96,7 @@ def _previous(path: Path) -> Path:
 
 
 def read_checkpoint(
-    path: str | os.PathLike[str], mark: str, like: tuple[Any, Any], parameters_like: Any
+    path: str | os.PathLike[str], mark: str, like: tuple[Any, Any], parameters_like: Any, search_like: Any
 ) -> Progress | None:
     """The progress in ``path``, or in the checkpoint before it where ``path`` is damaged; ``None`` where neither is.
 
@@ -97,6 +105,7 @@ def read_checkpoint(
         mark: fingerprint of what is to be fitted.
         like: a state, for the structure of the tree.
         parameters_like: coefficients, the same of the snapshots.
+        search_like: the same of the search.
 
     Raises:
         CheckpointError: a checkpoint of other data or settings, or no checkpoint.
@@ -106,7 +115,7 @@ def read_checkpoint(
         if not place.exists():
             continue
         try:
-            found = _read(place, mark, like, parameters_like)
+            found = _read(place, mark, like, parameters_like, search_like)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
             if isinstance(error, CheckpointError):
                 raise
@@ -122,7 +131,7 @@ def read_checkpoint(
     return None
 
 
-def _read(path: Path, mark: str, like: tuple[Any, Any], parameters_like: Any) -> Progress:
+def _read(path: Path, mark: str, like: tuple[Any, Any], parameters_like: Any, search_like: Any) -> Progress:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     about = json.loads(str(arrays["about"]))
@@ -137,6 +146,9 @@ def _read(path: Path, mark: str, like: tuple[Any, Any], parameters_like: Any) ->
         [arrays["history"]],
         {int(s): _tree(arrays, f"snapshot_{s}", parameters_like) for s in about["snapshots"]},
         float(about["seconds"]),
+        bool(about["early"]),
+        _tree(arrays, "search", search_like) if about["searching"] else None,
+        int(about["final_steps"]),
         bool(about["finished"]),
     )
 

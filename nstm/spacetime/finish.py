@@ -3,7 +3,8 @@
 Every frame of a volume holds light from all planes, and what tells the planes apart is faint: steps of first order
 have not brought it out by the time the motion is found. From there on L-BFGS (Liu and Nocedal, Math. Program. 45, 503,
 1989) takes a few dozen iterations if all that it looks for counts alike: the misfit is nearly quadratic in the scene,
-nearly the same everywhere in the field, and differs from one spatial frequency to the next by many powers of ten.
+nearly the same everywhere in the field, and differs from one spatial frequency to the next by many powers of ten. A
+brightness that changes stays as it was found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from nstm.settings import Multigrid, Reconstruction
+from nstm.settings import Reconstruction
 from nstm.spacetime.objective import Objective
 from nstm.spacetime.renderer import Parameters, Renderer, predict
 
@@ -30,8 +31,8 @@ _CHUNK = 20
 _LBFGS = optax.lbfgs(memory_size=5)
 #: Random scenes that tell the curvature, and the share of its largest value that every frequency has at least.
 _PROBES, _LEAST = 16, 3e-3
-#: Size of the changes of motion and light that do so: of the order of a tenth of a pixel, and a thousandth.
-_STEP = 1e-3
+#: Size of the changes that do so: of the motion, pixels, and of the light.
+_MOTION_PX, _LIGHT = 0.1, 1e-3
 _AXES = (-3, -2, -1)
 
 #: What was added to scene, motion and light so far, all counting alike, and the memory of L-BFGS.
@@ -40,22 +41,29 @@ Search = tuple[dict[str, Any], optax.OptState]
 
 def iterations(renderer: Renderer, settings: Reconstruction) -> int:
     """How many of a fit's steps these are: the share of the settings for the grids of a volume, else none."""
-    scene = settings.of_scene
-    return round(scene.final_share * settings.steps) if isinstance(scene, Multigrid) and renderer.deep else 0
+    return min(round(settings.multigrid.final_share * settings.steps), settings.steps - 1) if renderer.deep else 0
 
 
-def finished(objective: Objective, parameters: Parameters, count: int) -> Iterator[tuple[int, Parameters, np.ndarray]]:
+def finished(
+    objective: Objective, parameters: Parameters, search: Search | None, count: int
+) -> Iterator[tuple[int, Parameters, Search, np.ndarray]]:
     """``count`` iterations on the finest grid of the scene, all levels open and all frames together.
 
+    Args:
+        objective: of the fit.
+        parameters: those that the first iteration began with.
+        search: how far an attempt before has come; ``None``: there is none.
+        count: iterations that are left.
+
     Yields:
-        After every 20 iterations and after the last: how many were made, the coefficients, and the mean square error
-        of each frame ``(m,)``.
+        After every 20 iterations and after the last: how many were made, the coefficients, where the search is, and
+        the mean square error of each frame ``(m,)``.
     """
-    search, evenly = initial(parameters), even(objective, parameters)
+    search, evenly = search or initial(parameters), even(objective, parameters)
     for begin in range(0, count, _CHUNK):
         now = min(_CHUNK, count - begin)
         found, search, by_frame = advance(objective, parameters, evenly, search, jnp.int32(now))
-        yield now, found, np.asarray(by_frame)
+        yield now, found, search, np.asarray(by_frame)
 
 
 def initial(parameters: Parameters) -> Search:
@@ -98,29 +106,33 @@ def _even_scene(objective: Objective, parameters: Parameters) -> Float[Array, "c
     return (curvature + _LEAST * jnp.max(curvature, axis=_AXES, keepdims=True)) ** -0.5
 
 
-def _even_other(objective: Objective, parameters: Parameters) -> Any:
+def _even_other(objective: Objective, parameters: Parameters) -> dict[str, Any]:
     leaves, tree = jax.tree.flatten(_other(parameters))
     keys = jax.random.split(jax.random.PRNGKey(1), len(leaves))
     signs = [jax.random.rademacher(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
-    share = objective.weights / jnp.sum(objective.weights)
+    sizes = {"motion": _MOTION_PX / math.sqrt(math.prod(objective.renderer.space[-2:])), "illumination": _LIGHT}
+    steps = jax.tree.leaves(
+        {name: jax.tree.map(lambda _, n=name: sizes[n], part) for name, part in _other(parameters).items()}
+    )
 
     def bend(number: Array) -> Array:
-        def seen(step: float) -> Array:
-            changed = [
-                a + jnp.where(number == i, step, 0) * s for i, (a, s) in enumerate(zip(leaves, signs, strict=True))
-            ]
+        def seen(side: int) -> Array:
+            chosen = [jnp.where(number == i, side * step, 0) for i, step in enumerate(steps)]
+            changed = [leaf + c * s for leaf, c, s in zip(leaves, chosen, signs, strict=True)]
             return predict(objective.renderer, {**parameters, **jax.tree.unflatten(tree, changed)})
 
-        slope = (seen(_STEP) - seen(-_STEP)) / (2 * _STEP)
-        return 2 * jnp.sum(share * objective.errors(slope))
+        slope = (seen(1) - seen(-1)) / (2 * jnp.asarray(steps)[number])
+        return 2 * jnp.sum(objective.frame_shares * objective.errors(slope))
 
-    sizes = jnp.asarray([max(1, leaf.size) for leaf in leaves], jnp.float32)
-    curvature = jax.lax.map(bend, jnp.arange(len(leaves))) / sizes
-    # what the frames do not tell stays as it is
+    count = jnp.asarray([max(1, leaf.size) for leaf in leaves], jnp.float32)
+    curvature = jax.lax.map(bend, jnp.arange(len(leaves))) / count
+    # what the frames do not tell stays as it is, and so does what the settings hold
     scales = list(jnp.where(curvature > 0, jnp.maximum(curvature, 1e-30) ** -0.5, 0.0))
     even = jax.tree.unflatten(tree, scales)
-    refined = (objective.schedule["illumination"] > 0).astype(jnp.float32)
-    return {**even, "illumination": jax.tree.map(lambda scale: refined * scale, even["illumination"])}
+    return {
+        name: jax.tree.map(lambda scale, n=name: jnp.where(objective.schedule[n] > 0, scale, 0.0), part)
+        for name, part in even.items()
+    }
 
 
 @eqx.filter_jit
@@ -132,7 +144,7 @@ def advance(
     ``parameters`` are those that the search began with, ``evenly`` is :func:`even` of them.
     """
     objective, opened = _together(objective), jnp.float32(1)
-    renderer, share = objective.renderer, objective.weights / jnp.sum(objective.weights)
+    renderer = objective.renderer
 
     def evened(added: dict[str, Any]) -> dict[str, Any]:
         scene = jnp.fft.rfftn(added["scene"], axes=_AXES) * evenly["scene"]
@@ -149,8 +161,10 @@ def advance(
         slope, by_frame = objective.gradient(now, opened, None)
         _, canonical = renderer.shared(now, opened)
         assert canonical is not None
-        known = objective.penalty(canonical) + objective.surprise(renderer.nodes(now, opened), None)
-        return jnp.sum(share * by_frame) + known, evened({"scene": slope["scene"][-1], "other": _other(slope)})
+        priors = objective.penalty(canonical) + objective.surprise(renderer.nodes(now, opened), None)
+        return jnp.sum(objective.frame_shares * by_frame) + priors, evened(
+            {"scene": slope["scene"][-1], "other": _other(slope)}
+        )
 
     @jax.custom_vjp
     def value(added: dict[str, Any]) -> Array:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nstm.settings import Reconstruction, override
 from nstm.spacetime.checkpoint import Progress, Stopped, fingerprint, read_checkpoint, write_checkpoint
-from nstm.spacetime.finish import finished, iterations
+from nstm.spacetime.finish import finished, initial, iterations
 from nstm.spacetime.objective import Objective, make_objective
 from nstm.spacetime.renderer import Parameters, Renderer
 from nstm.spacetime.rendering import Still
@@ -51,7 +51,8 @@ class State:
 class Trace:
     """What happened during a fit.
 
-    ``loss`` is the mean square error by step in the units of the data, ``frame_loss`` that of each frame in the end.
+    ``loss`` is the mean square error by step in the units of the data (while L-BFGS finishes a volume, that after every
+    20 steps), ``frame_loss`` that of each frame in the end.
     """
 
     loss: np.ndarray
@@ -78,8 +79,7 @@ def _advance(
         updates, moments = _ADAM.update(slope, moments)
         decay = 0.1 ** (now / schedule["steps"])
         # the calibration is refined only once the scene is sharp enough to tell a wrong one from a blurred one
-        sharp = 0.0 if objective.renderer.deep else jnp.clip(2 * alpha - 1, 0, 1)
-        rates = {**schedule, "illumination": schedule["illumination"] * sharp}
+        rates = {**schedule, "illumination": schedule["illumination"] * jnp.clip(2 * alpha - 1, 0, 1)}
         updates = {k: jax.tree.map(lambda u, r=rates[k]: -decay * r * u, updates[k]) for k in updates}
         row = by_frame if which is None else jnp.full(history.shape[1:], -1.0).at[which].set(by_frame)
         return optax.apply_updates(parameters, updates), moments, history.at[i].set(row)
@@ -158,8 +158,9 @@ def fit(
         DataError: the checkpoint belongs to other data or settings.
     """
     renderer = renderer if move else replace(renderer, rendering=Still())
-    to_finish = iterations(renderer, settings)
-    settings = override(settings, {"steps": settings.steps - to_finish})
+    to_finish = 0 if noise_variance is None else iterations(renderer, settings)
+    total = settings.steps
+    settings = override(settings, {"steps": total - to_finish})
     objective = make_objective(renderer, data, settings, weights, noise_variance)
     unseen = np.mean(np.square(data), axis=(1, 2, 3))  # what a frame counts before it had its first turn
     parameters = begin_with or renderer.initial(settings.seed)
@@ -168,7 +169,8 @@ def fit(
     done, first = so_far or Progress(), (parameters, _ADAM.init(parameters))
     mark = fingerprint(replace(objective, at_once=1), parameters, to_finish) if checkpoint else ""
     if done.step == 0:
-        before = read_checkpoint(checkpoint, mark, first, parameters) if checkpoint else None
+        like = first, parameters, initial(parameters) if to_finish else None
+        before = read_checkpoint(checkpoint, mark, *like) if checkpoint else None
         vars(done).update(vars(before or Progress(first)))
     last = min(settings.steps, math.ceil((until or settings.steps) / CHUNK) * CHUNK)
 
@@ -177,15 +179,36 @@ def fit(
         return errors @ used / used.sum()
 
     kept = f"its progress is in {checkpoint}" if checkpoint else "nothing of it was kept"
-    early = bool(done.history) and _enough(mean(np.concatenate(done.history)), settings, noise_variance)
     begin, compile_seconds, written = time.perf_counter() - done.seconds, None, time.perf_counter()
-    total = settings.steps + to_finish
+
+    def went_on(count: int, errors: np.ndarray, parameters: Parameters) -> None:
+        """Note some more steps."""
+        done.snapshots |= _kept(parameters, snapshots, done.step, done.step + count)
+        done.step += count
+        done.history.append(errors)
+        done.seconds = time.perf_counter() - begin
+        bar.update(count)
+        bar.set_postfix(loss=f"{mean(errors[-1:])[0]:.3g}")
+
+    def pause(ended: bool, written: float) -> float:
+        """Write the progress where it is time to, and end where that is asked for before the last step."""
+        stopped = stop is not None and stop()
+        if checkpoint and (stopped or ended or time.perf_counter() - written >= checkpoint_seconds):
+            write_checkpoint(checkpoint, mark, done)
+            written = time.perf_counter()
+        if stopped and not ended:
+            raise Stopped(f"the fit was stopped at step {done.step} of {total}: {kept}")
+        return written
+
+    # the light of a volume waits for L-BFGS
+    held = {**objective.schedule, "illumination": jnp.zeros(())}
+    stepped = replace(objective, schedule=held) if to_finish else objective
     with tqdm(total=total, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
         bar.update(done.step)
-        while done.step < last and not early:
+        while done.step < last and not done.early:
             count = min(CHUNK, last - done.step)
             dispatch, good = time.perf_counter(), jax.tree.map(jnp.copy, done.state)
-            parameters, moments, _, by_frame = _advance(objective, *done.state, jnp.int32(done.step), jnp.int32(count))
+            parameters, moments, _, by_frame = _advance(stepped, *done.state, jnp.int32(done.step), jnp.int32(count))
             errors = _last_known(np.asarray(by_frame)[:count], done.history[-1][-1] if done.history else unseen)
             if compile_seconds is None:
                 compile_seconds = time.perf_counter() - dispatch
@@ -193,40 +216,34 @@ def fit(
                 done.state, bad = good, done.step + int(np.argmax(~np.isfinite(errors).all(1)))
                 message = f"the fit broke down at step {bad}: lower scene_rate or motion_rate, or check the data"
                 raise FitError(message, State(good[0], good[1], done.step) if done.step else None)
-            done.state, done.step = (parameters, moments), done.step + count
-            done.history.append(errors)
-            done.seconds = time.perf_counter() - begin
-            bar.update(count)
-            bar.set_postfix(loss=f"{mean(errors[-1:])[0]:.3g}")
-            done.snapshots |= _kept(parameters, snapshots, done.step - count, done.step)
-            early = _enough(mean(np.concatenate(done.history)), settings, noise_variance)
-            stopped, ended = stop is not None and stop(), early or done.step == last
-            if checkpoint and (stopped or ended or time.perf_counter() - written >= checkpoint_seconds):
-                write_checkpoint(checkpoint, mark, done)
-                written = time.perf_counter()
-            if stopped and not ended:
-                raise Stopped(f"the fit was stopped at step {done.step} of {total}: {kept}")
-        above = noise_variance is None or mean(done.history[-1][-1:])[0] > noise_variance
-        if to_finish and above and (early or done.step == settings.steps) and not done.finished:
-            history: list[np.ndarray] = []
-            taken: dict[int, Parameters] = {}
-            now = done.step
-            for count, parameters, errors in finished(objective, done.state[0], to_finish):
+            done.state = parameters, moments
+            went_on(count, errors, parameters)
+            done.early = _enough(mean(np.concatenate(done.history)), settings, noise_variance)
+            written = pause((done.early or done.step == last) and not to_finish, written)
+        good = None  # of a volume that takes memory
+        if to_finish and not done.finished:
+            assert noise_variance is not None
+            limit = (settings.stop_at_noise or 1.0) * noise_variance
+            if done.search is None and mean(done.history[-1][-1:])[0] <= limit:
+                done.early = done.finished = True
+            left = 0 if done.finished else to_finish - done.final_steps
+            for count, parameters, search, errors in finished(objective, done.state[0], done.search, left):
                 if not np.all(np.isfinite(errors)):
-                    message = "the fit broke down at its end: check the data, or set multigrid.final_share to 0"
+                    message = (
+                        f"the fit broke down after step {done.step}: check the data, or set multigrid.final_share to 0"
+                    )
                     raise FitError(message, State(*done.state, done.step))
-                history.append(np.tile(errors, (count, 1)))
-                taken |= _kept(parameters, snapshots, now, now + count)
-                now += count
-                bar.update(count)
-                bar.set_postfix(loss=f"{mean(errors[None])[0]:.3g}")
-                if stop is not None and stop():
-                    raise Stopped(f"the fit was stopped at step {now} of {total}, and goes on from {done.step}: {kept}")
-            done.state, done.finished = (parameters, done.state[1]), True
-            done.step, done.history, done.snapshots = now, done.history + history, done.snapshots | taken
-            done.seconds = time.perf_counter() - begin
-            if checkpoint:
-                write_checkpoint(checkpoint, mark, done)
+                done.search, done.final_steps = search, done.final_steps + count
+                went_on(count, np.tile(errors, (count, 1)), parameters)
+                at_noise = mean(errors[None])[0] <= limit
+                if at_noise or done.final_steps == to_finish:
+                    done.state, done.search, done.finished = (parameters, done.state[1]), None, True
+                    done.early = done.early or done.final_steps < to_finish
+                written = pause(done.finished, written)
+                if done.finished:
+                    break
+    if done.early:
+        done.snapshots |= _kept(done.state[0], snapshots, done.step, total)
     losses = np.concatenate(done.history)
-    trace = Trace(mean(losses), losses[-1], done.seconds, compile_seconds or 0.0, done.snapshots, early)
+    trace = Trace(mean(losses), losses[-1], done.seconds, compile_seconds or 0.0, done.snapshots, done.early)
     return State(*done.state, done.step), trace

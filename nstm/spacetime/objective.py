@@ -49,6 +49,11 @@ class Objective(eqx.Module):
         order = jax.random.permutation(jax.random.fold_in(self.key, step // (m // n)), m)
         return jax.lax.dynamic_slice_in_dim(order, step % (m // n) * n, n)
 
+    @property
+    def frame_shares(self) -> Float[Array, "m"]:
+        """What each frame counts of the misfit."""
+        return self.weights / jnp.sum(self.weights)
+
     def share(self, alpha: Array) -> Array:
         """Share to which what joins late is there: the window of a last level, or all from the start."""
         late = self.schedule["late_from"]
@@ -98,7 +103,7 @@ class Objective(eqx.Module):
         Frames are summed group by group with their gradients, in place, so that one group's buffers fit the cache.
         """
         renderer = self.renderer.joined(self.share(alpha))
-        share = self.weights / jnp.sum(self.weights)
+        share = self.frame_shares
         if which is not None:
             share = share * (len(self.data) / self.frames_per_step)
         used = jnp.arange(len(self.data)) if which is None else which

@@ -268,7 +268,7 @@ def _fit(
     known = np.isfinite(measured).all(axis=(1, 2, 3))
     scaled_noise = None if noise is None else float(np.mean(noise[known])) / scale**2
     varied = float(measured.var(axis=(1, 2, 3))[known].mean()) / scale**2
-    limit = _FOUND_DEEP if recording.frame_shape[0] > 1 else FOUND
+    limit = _FOUND_DEEP if make_renderer(model, settings).deep else FOUND
     enough = None if scaled_noise is None else limit * scaled_noise + EXACT * varied
 
     spent: dict[str, tuple[float, float]] = {}  # s of every run, and those to compile

@@ -19,7 +19,7 @@ def progress(step):
 
 
 def read(path):
-    return read_checkpoint(path, "mark", ([np.zeros(50)], [np.zeros(50)]), [])
+    return read_checkpoint(path, "mark", ([np.zeros(50)], [np.zeros(50)]), [], None)
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "absent"])

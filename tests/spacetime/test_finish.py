@@ -12,17 +12,18 @@ from nstm.metrics import psnr_equalised
 from nstm.settings import Reconstruction, override
 from nstm.simulate import VolumeMicroscope, simulate_volume
 from nstm.simulate.imaging import calibration_of, stacked, system_of
-from nstm.simulate.motion import still
+from nstm.simulate.motion import drift, still
 from nstm.simulate.sim import structure_area
-from nstm.simulate.structures import filaments, through_depth
+from nstm.simulate.structures import er_network, filaments, through_depth
 from nstm.spacetime import finish
 from nstm.spacetime.checkpoint import Stopped
 from nstm.spacetime.objective import make_objective
 from nstm.spacetime.renderer import make_renderer
+from nstm.spacetime.rendering import Still
 from nstm.spacetime.result import forward_model
 
 FEW = Reconstruction.model_validate({"steps": 120, "starts": 1, "padding_px": 4, "multigrid": {"final_share": 0.5}})
-BEGUN = override(FEW, {"steps": 60, "multigrid": {"final_share": 0.0}})
+BEGUN = override(FEW, {"steps": 60, "illumination_rate": 0.0, "multigrid": {"final_share": 0.0}})
 PIXEL_UM = 0.08
 
 
@@ -63,14 +64,16 @@ def test_a_volume_is_finished(recording, fitted, tmp_path):
     assert whole.trace.loss[-1] < 1.3 * noise < 2.5 * noise < begun.trace.loss[-1]
     assert quality(recording, whole) > quality(recording, begun) + 3
     assert (len(whole.trace.loss), len(begun.trace.loss)) == (120, 60)
-    np.testing.assert_array_equal(whole.trace.loss[:59], begun.trace.loss[:59])
+    np.testing.assert_array_equal(whole.trace.loss[:60], begun.trace.loss)
 
     asked, options = [], {"checkpoint": tmp_path / "kept", "checkpoint_seconds": 0.0}
-    with pytest.raises(Stopped, match="at step 100 of 120, and goes on from 60"):
+    with pytest.raises(Stopped, match="at step 100 of 120: its progress is in"):
         fitted(FEW, stop=lambda: len(asked) == 4 or bool(asked.append(1)), **options)
     again = fitted(FEW, **options)
     for one, other in zip(jax.tree.leaves(whole.parameters), jax.tree.leaves(again.parameters), strict=True):
         np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(whole.trace.loss, again.trace.loss)
+    assert whole.trace.early == again.trace.early
     dispatches = []
     fitted(FEW, stop=lambda: bool(dispatches.append(1)), **options)
     assert not dispatches  # a finished fit is not finished again
@@ -105,7 +108,9 @@ def test_only_grids_of_a_volume_are_finished(recording):
     volume = make_renderer(forward_model(system, FEW, known, frames.shape[-3:], PIXEL_UM, times), FEW)
     assert finish.iterations(volume, FEW) == 60
     assert finish.iterations(volume, BEGUN) == 0
-    assert finish.iterations(volume, override(FEW, {"engine": "networks"})) == 0
+    assert finish.iterations(volume, override(FEW, {"steps": 1, "multigrid": {"final_share": 0.9}})) == 0
+    networks = override(FEW, {"engine": "networks"})
+    assert finish.iterations(make_renderer(volume.model, networks), networks) == 0
     plane = replace(volume, model=replace(volume.model, scene_shape=(1, 1, 80, 80)))
     assert finish.iterations(plane, FEW) == 0
 
@@ -141,12 +146,46 @@ def test_what_is_sought_counts_alike(recording):
     assert np.mean(ratios) == pytest.approx(1, abs=0.35)  # .003 of the largest are added, and probes are few
 
 
+@pytest.mark.parametrize("move", [True, False])
+def test_scene_and_motion_are_finished_together(move):
+    """From a drift that is half of the true one the frames lead to the rest; a sample at rest stays there."""
+    m = VolumeMicroscope(shape=(24, 24), planes=6, photons=1000.0, guard_px=8, sub_exposures=1, order="angle phase z")
+    points = through_depth(er_network(5, structure_area(m, 0.6)), 5, 0.0, 5 * m.z_step_um)
+    seconds = float(np.ptp(m.times(1)))
+    moving = drift((0.0, 0.0, 2 * PIXEL_UM / seconds))
+    recording = simulate_volume(points.merged(0.4 * PIXEL_UM), moving, m, 1, 5)
+    frames, times = stacked(recording)
+    system = system_of(m)
+    data = (frames.reshape(15, 6, 24, 24) - m.offset) / float(frames.max())
+    model = forward_model(system, FEW, calibration_of(recording), frames.shape[-3:], PIXEL_UM, times)
+    settings = FEW if move else override(FEW, {"brightness_terms": 1})
+    renderer = make_renderer(model, settings)
+    begun = renderer.initial(0)
+    if not move:  # the frames would tell where what changes is, too
+        renderer = replace(renderer, rendering=Still())
+        begun["change"] = jax.tree.map(lambda a: a + jnp.linspace(-1, 1, a.size).reshape(a.shape), begun["change"])
+    objective = make_objective(renderer, data, settings, noise_variance=1e-6)
+    if move:  # the coarsest level holds what moves as a whole: half of the drift, backward from the middle
+        share = np.linspace(0.5, -0.5, begun["motion"][0].shape[1])[:, None, None, None]
+        begun["motion"][0] = begun["motion"][0].at[2].set(2.0 * share / renderer.motion.unit_px * np.ones((1, 2, 2, 2)))
+    held = replace(objective, schedule=objective.schedule | {"motion": jnp.float32(0)})
+    *_, (_, sharp, _, before) = finish.finished(held, begun, None, 40)
+    *_, (_, found, _, after) = finish.finished(objective, sharp, None, 40)
+    changed = [float(np.abs(a - b).max()) for a, b in zip(found["motion"], begun["motion"], strict=True)]
+    if not move:
+        assert max(changed) == 0
+        return
+    *_, (_, _, _, frozen) = finish.finished(held, sharp, None, 40)
+    assert after.mean() < 0.6 * frozen.mean() < 0.6 * before.mean()
+
+
 def test_light_waits_for_a_sharp_volume(recording, fitted):
     """The light of a volume is left alone until L-BFGS has a sharp scene to tell it by, and there only if asked for."""
 
-    def changed(fit):
-        return max(float(np.abs(a).max()) for a in jax.tree.leaves(fit.parameters["illumination"]))
+    def changed(parameters):
+        return max(float(np.abs(a).max()) for a in jax.tree.leaves(parameters["illumination"]))
 
-    assert changed(fitted(BEGUN)) == 0
-    assert changed(fitted(override(FEW, {"steps": 20, "illumination_rate": 0.0}))) == 0
-    assert 0 < changed(fitted(FEW)) < 0.2
+    fit = fitted(FEW, snapshots=(60,))
+    assert changed(fit.trace.snapshots[60]) == 0
+    assert 0 < changed(fit.parameters) < 0.2
+    assert changed(fitted(override(FEW, {"steps": 20, "illumination_rate": 0.0})).parameters) == 0
