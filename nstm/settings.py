@@ -196,7 +196,7 @@ class Multigrid(Section):
             description="share of the steps that a volume ends with while its residual is above the noise: L-BFGS, "
             "scene, motion and light together; levels open and rates fall within the steps before",
         ),
-    ] = 0.4
+    ] = 0.25
     motion_smoothness: _MotionSmoothness = 0.5
     motion_steadiness: _MotionSteadiness = 0.5
 

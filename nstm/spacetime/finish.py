@@ -74,7 +74,7 @@ def initial(parameters: Parameters) -> Search:
 
 @eqx.filter_jit
 def even(objective: Objective, parameters: Parameters) -> dict[str, Any]:
-    """What makes all that is sought count alike: ``H^(-1/2)``, ``H`` the curvature of the misfit.
+    """What makes all that is sought count alike: ``H^(-1/2)``, ``H`` the curvature of what is minimised.
 
     Of the scene at every spatial frequency, ``(c, kz, v, h)``, of motion and light for every array. The diagonal of the
     curvature is estimated from random vectors (Bekas, Kokiopoulou and Saad, Appl. Numer. Math. 57, 1214, 2007), of the
@@ -107,22 +107,28 @@ def _even_scene(objective: Objective, parameters: Parameters) -> Float[Array, "c
 
 
 def _even_other(objective: Objective, parameters: Parameters) -> dict[str, Any]:
+    renderer, opened = objective.renderer, jnp.float32(1)
     leaves, tree = jax.tree.flatten(_other(parameters))
     keys = jax.random.split(jax.random.PRNGKey(1), len(leaves))
     signs = [jax.random.rademacher(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
-    sizes = {"motion": _MOTION_PX / math.sqrt(math.prod(objective.renderer.space[-2:])), "illumination": _LIGHT}
-    steps = jax.tree.leaves(
-        {name: jax.tree.map(lambda _, n=name: sizes[n], part) for name, part in _other(parameters).items()}
-    )
+    sizes = {"motion": _MOTION_PX / math.sqrt(math.prod(renderer.space[-2:])), "illumination": _LIGHT}
+    steps = [sizes[path[0].key] for path, _ in jax.tree_util.tree_leaves_with_path(_other(parameters))]
+
+    def surprise(leaves: list[Array]) -> Array:
+        return objective.surprise(renderer.nodes({**parameters, **jax.tree.unflatten(tree, leaves)}, opened), None)
 
     def bend(number: Array) -> Array:
+        """Along the signs of one array: of the misfit, linear in the frames, and of the prior."""
+        along = [jnp.where(number == i, s, 0) for i, s in enumerate(signs)]
+
         def seen(side: int) -> Array:
-            chosen = [jnp.where(number == i, side * step, 0) for i, step in enumerate(steps)]
-            changed = [leaf + c * s for leaf, c, s in zip(leaves, chosen, signs, strict=True)]
-            return predict(objective.renderer, {**parameters, **jax.tree.unflatten(tree, changed)})
+            changed = [leaf + side * step * a for leaf, step, a in zip(leaves, steps, along, strict=True)]
+            return predict(renderer, {**parameters, **jax.tree.unflatten(tree, changed)})
 
         slope = (seen(1) - seen(-1)) / (2 * jnp.asarray(steps)[number])
-        return 2 * jnp.sum(objective.frame_shares * objective.errors(slope))
+        _, turned = jax.jvp(jax.grad(surprise), (leaves,), (along,))
+        known = sum(jnp.sum(a * t) for a, t in zip(along, turned, strict=True))
+        return 2 * jnp.sum(objective.frame_shares * objective.errors(slope)) + jnp.maximum(known, 0)
 
     count = jnp.asarray([max(1, leaf.size) for leaf in leaves], jnp.float32)
     curvature = jax.lax.map(bend, jnp.arange(len(leaves))) / count
