@@ -127,17 +127,16 @@ def _even_other(objective: Objective, parameters: Parameters) -> dict[str, Any]:
 
         slope = (seen(1) - seen(-1)) / (2 * jnp.asarray(steps)[number])
         _, turned = jax.jvp(jax.grad(surprise), (leaves,), (along,))
-        known = sum(jnp.sum(a * t) for a, t in zip(along, turned, strict=True))
-        return 2 * jnp.sum(objective.frame_shares * objective.errors(slope)) + jnp.maximum(known, 0)
+        of_prior = sum(jnp.sum(a * t) for a, t in zip(along, turned, strict=True))
+        return 2 * jnp.sum(objective.frame_shares * objective.errors(slope)) + jnp.maximum(of_prior, 0)
 
     count = jnp.asarray([max(1, leaf.size) for leaf in leaves], jnp.float32)
     curvature = jax.lax.map(bend, jnp.arange(len(leaves))) / count
     # what the frames do not tell stays as it is, and so does what the settings hold
-    scales = list(jnp.where(curvature > 0, jnp.maximum(curvature, 1e-30) ** -0.5, 0.0))
-    even = jax.tree.unflatten(tree, scales)
+    scales = jax.tree.unflatten(tree, list(jnp.where(curvature > 0, jnp.maximum(curvature, 1e-30) ** -0.5, 0.0)))
     return {
         name: jax.tree.map(lambda scale, n=name: jnp.where(objective.schedule[n] > 0, scale, 0.0), part)
-        for name, part in even.items()
+        for name, part in scales.items()
     }
 
 
@@ -177,11 +176,11 @@ def advance(
         return value_and_slope(added)[0]
 
     value.defvjp(value_and_slope, lambda slope, g: (jax.tree.map(lambda s: g * s, slope),))
-    known = optax.value_and_grad_from_state(value)
+    with_slope = optax.value_and_grad_from_state(value)
 
     def body(_: Array, search: Search) -> Search:
         added, memory = search
-        now, slope = known(added, state=memory)
+        now, slope = with_slope(added, state=memory)
         update, memory = _LBFGS.update(slope, memory, added, value=now, grad=slope, value_fn=value)
         return optax.apply_updates(added, update), memory
 
