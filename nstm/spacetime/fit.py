@@ -201,8 +201,7 @@ def fit(
         return written
 
     # the light of a volume waits for L-BFGS
-    held = {**objective.schedule, "illumination": jnp.zeros(())}
-    stepped = replace(objective, schedule=held) if to_finish else objective
+    stepped = replace(objective, refines=False) if to_finish else objective
     with tqdm(total=total, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
         bar.update(done.step)
         while done.step < last and not done.early:

@@ -45,6 +45,13 @@ def interpolation(nodes: int, points: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def _mean_in_time(nodes: int) -> np.ndarray:
+    """What the mean of linear interpolation over [0, 1] takes of each of ``nodes``."""
+    shares = np.ones(nodes, np.float32)
+    shares[[0, -1]] = 0.5
+    return shares / shares.sum()
+
+
 def geometric(first: float, last: float, levels: int) -> list[int]:
     """``levels`` whole numbers from ``first`` to ``last``, geometric."""
     return [max(1, round(v)) for v in np.geomspace(first, last, levels)] if levels > 1 else [max(1, round(last))]
@@ -192,8 +199,15 @@ class MotionGrids(Motion):
         return [jnp.zeros((len(self.matrices), *s), jnp.float32) for s in self.shapes]
 
     def in_time(self, tau: np.ndarray) -> list[Array]:
-        """Matrices that interpolate each level to the times ``tau`` in [0, 1]."""
-        return [jnp.asarray(interpolation(s[0], tau)) for s in self.shapes]
+        """Matrices that interpolate each level to the times ``tau`` in [0, 1].
+
+        That of a volume is counted from its mean over the acquisition. Nothing else says where the canonical scene is,
+        and one that is deformed along z is kept between the planes of the frames, where a grid holds it less well.
+        """
+        of_time = [interpolation(s[0], tau) for s in self.shapes]
+        if len(self.matrices) == 3:
+            of_time = [matrix - _mean_in_time(s[0]) for matrix, s in zip(of_time, self.shapes, strict=True)]
+        return [jnp.asarray(matrix) for matrix in of_time]
 
     def spread(self, nodes: Float[Array, "m d *nodes"]) -> Float[Array, "m d *space"]:
         """The displacement between the nodes."""

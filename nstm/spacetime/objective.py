@@ -38,6 +38,7 @@ class Objective(eqx.Module):
     schedule: dict[str, Array]
     key: Array  # of the order of the frames
     frames_per_step: int = eqx.field(static=True)
+    refines: bool = eqx.field(static=True)  # whether the light is sought, too
     at_once: int = eqx.field(static=True)  # frames rendered together, a divisor of those of a step
     margin_px: int = eqx.field(static=True)
 
@@ -116,6 +117,7 @@ class Objective(eqx.Module):
         light, of_offsets = jax.vjp(renderer.model.light, parameters["illumination"])
 
         def misfit(moved: Array, light: dict[str, Array], frames: Array) -> tuple[Array, Array]:
+            light = light if self.refines else jax.lax.stop_gradient(light)  # its derivative takes time
             by_frame = self.errors(renderer.seen(moved, light, frames) - self.data[frames])
             value = jnp.sum(share[frames] * by_frame)
             if canonical is None:  # no image of the scene but those of the frames
@@ -182,6 +184,7 @@ def make_objective(
         schedule={k: jnp.asarray(v, jnp.float32) for k, v in schedule.items()},
         key=jax.random.PRNGKey(settings.seed),
         frames_per_step=frames_per_step,
+        refines=settings.illumination_rate > 0,
         at_once=_at_once(frames_per_step, settings.frames_at_once),
         margin_px=settings.margin_px,
     )

@@ -42,7 +42,7 @@ class Rendering(eqx.Module):
 
 
 class Once(Rendering):
-    """The canonical scene is rendered once and warped to every frame by linear interpolation."""
+    """The canonical scene is rendered once and warped to every frame (:mod:`nstm.spacetime.warp`)."""
 
     def shared(
         self, scene: Scene, coefficients: Coefficients, alpha: Array, space: tuple[int, ...]

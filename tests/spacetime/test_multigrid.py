@@ -77,8 +77,20 @@ def test_a_volume_moves_along_three_axes():
     grids = MotionGrids((5, 24, 40), 2, Multigrid())
     coefficients = grids.initial(0)
     assert coefficients[0].shape == (3, 2, 2, 2, 2)
-    coefficients[0] = coefficients[0].at[0].set(0.1)
-    field = np.asarray(grids.render(coefficients, grids.in_time(np.array([0.5])), jnp.float32(1)))
-    assert field.shape == (1, 3, 5, 24, 40)
-    np.testing.assert_allclose(field[:, 0], 0.1 * np.sqrt(24 * 40), rtol=1e-5)
+    coefficients[0] = coefficients[0].at[0, 1].set(0.1)  # along z, at the end
+    times = np.linspace(0, 1, 5)
+    field = np.asarray(grids.render(coefficients, grids.in_time(times), jnp.float32(1)))
+    assert field.shape == (5, 3, 5, 24, 40)
+    # from rest to that displacement, counted from the mean
+    expected = np.broadcast_to(0.1 * np.sqrt(24 * 40) * (times - 0.5)[:, None, None, None], (5, 5, 24, 40))
+    np.testing.assert_allclose(field[:, 0], expected, atol=1e-5)
     np.testing.assert_allclose(field[:, 1:], 0, atol=1e-6)
+
+
+def test_what_does_not_change_is_no_motion_of_a_volume():
+    """Only a deformed canonical scene tells a displacement that stays from none: the grids cannot have one."""
+    grids = MotionGrids((5, 24, 40), 4, Multigrid())
+    numbers = [np.random.default_rng(0).normal(size=(c.shape[0], 1, *c.shape[2:])) for c in grids.initial(0)]
+    lasting = [jnp.broadcast_to(jnp.float32(n), c.shape) for n, c in zip(numbers, grids.initial(0), strict=True)]
+    field = grids.render(lasting, grids.in_time(np.linspace(0, 1, 3)), jnp.float32(1))
+    np.testing.assert_allclose(field, 0, atol=1e-4)

@@ -51,7 +51,13 @@ def test_the_derivative_of_the_displacement_agrees_with_finite_differences(place
         np.testing.assert_allclose(jax.grad(total)(field)[place], slope, rtol=1e-5, atol=1e-7)
 
 
-def test_a_volume_agrees_with_linear_interpolation_of_scipy():
+def cubic(distance: np.ndarray) -> np.ndarray:
+    """Kernel of Keys (IEEE Trans. Acoust. 29, 1153, 1981), eq. 15."""
+    x = np.abs(distance)
+    return np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
+
+
+def test_a_volume_is_linear_within_planes_as_scipy_has_it_and_cubic_along_z():
     rng = np.random.default_rng(4)
     volume = rng.normal(size=(2, 5, 9, 8)).astype(np.float32)
     field = rng.normal(scale=2, size=(2, 3, 5, 9, 8)).astype(np.float32)
@@ -59,10 +65,25 @@ def test_a_volume_agrees_with_linear_interpolation_of_scipy():
     places = np.indices((5, 9, 8))
     for m in range(2):
         limits = np.array([4, 8, 7]).reshape(3, 1, 1, 1)
-        points = np.clip(places + field[m], 0, limits)
+        z, y, x = np.clip(places + field[m], 0, limits)
         for c in range(2):
-            expected = map_coordinates(volume[c], points, order=1, mode="nearest")
+            expected = np.zeros((5, 9, 8))
+            for plane in range(-2, 7):  # the edge goes on
+                same = np.full((5, 9, 8), np.clip(plane, 0, 4))
+                expected += cubic(z - plane) * map_coordinates(volume[c], [same, y, x], order=1, mode="nearest")
             np.testing.assert_allclose(out[m, c], expected, atol=2e-5)
+
+
+def test_a_volume_on_its_planes_has_no_kink():
+    """The slope along z is the same from either side; that of linear interpolation jumps by the curvature."""
+    volume = jnp.asarray(np.random.default_rng(6).normal(size=(1, 6, 4, 4)))
+
+    def slope(z: float) -> np.ndarray:
+        field = jnp.zeros((1, 3, 6, 4, 4)).at[:, 0].set(z)
+        return np.asarray(jax.grad(lambda f: jnp.sum(warp(volume, f) ** 2))(field))[0, 0, 1:-1]
+
+    np.testing.assert_allclose(slope(1e-4), slope(-1e-4), atol=2e-2)
+    assert np.abs(slope(0.0)).max() > 1
 
 
 def test_the_derivatives_of_a_warped_volume():
