@@ -44,6 +44,11 @@ def iterations(renderer: Renderer, settings: Reconstruction) -> int:
     return min(round(settings.multigrid.final_share * settings.steps), settings.steps - 1) if renderer.deep else 0
 
 
+def with_light_held(objective: Objective, count: int) -> Objective:
+    """What the steps before ``count`` iterations minimise: where there are some, the light waits for them."""
+    return replace(objective, refines=False) if count else objective
+
+
 def finished(
     objective: Objective, parameters: Parameters, search: Search | None, count: int
 ) -> Iterator[tuple[int, Parameters, Search, np.ndarray]]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nstm.settings import Reconstruction, override
 from nstm.spacetime.checkpoint import Progress, Stopped, fingerprint, read_checkpoint, write_checkpoint
-from nstm.spacetime.finish import finished, initial, iterations
+from nstm.spacetime.finish import finished, initial, iterations, with_light_held
 from nstm.spacetime.objective import Objective, make_objective
 from nstm.spacetime.renderer import Parameters, Renderer
 from nstm.spacetime.rendering import Still
@@ -200,8 +200,7 @@ def fit(
             raise Stopped(f"the fit was stopped at step {done.step} of {total}: {kept}")
         return written
 
-    # the light of a volume waits for L-BFGS
-    stepped = replace(objective, refines=False) if to_finish else objective
+    stepped = with_light_held(objective, to_finish)
     with tqdm(total=total, desc=progress, disable=progress is None, mininterval=2.0, unit="step") as bar:
         bar.update(done.step)
         while done.step < last and not done.early:

@@ -58,6 +58,7 @@ def peak_bytes(renderer: Renderer, frame_shape: tuple[int, ...], settings: Recon
 def lowered(renderer: Renderer, frame_shape: tuple[int, ...], settings: Reconstruction) -> Any:
     """The program that :func:`fit` runs, not yet compiled."""
     objective = make_objective(renderer, jnp.zeros(frame_shape, jnp.float32), settings)
+    objective = finish.with_light_held(objective, finish.iterations(renderer, settings))
     parameters = renderer.initial(settings.seed)
     return _advance.lower(objective, parameters, _ADAM.init(parameters), jnp.int32(0), jnp.int32(0))  # type: ignore[attr-defined]  # as above
 
