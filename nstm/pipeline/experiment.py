@@ -45,7 +45,7 @@ NUMERICS: dict[str, int] = {
     "illumination": 7,
     "reconstruct": 15,
     "conventional": 7,
-    "assemble": 5,
+    "assemble": 4,
     "evaluate": 6,
     "movie": 5,
     "figures": 2,

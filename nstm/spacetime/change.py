@@ -70,7 +70,10 @@ class Change(eqx.Module):
         displacement: Float[Array, "t d *space"],
         in_time: Float[Array, "t b"],
     ) -> Float[Array, "t c *space"]:
-        """A scene that was ``moved`` by ``displacement`` (pixels), as bright as it is at the times of ``in_time``."""
+        """A scene that was ``moved`` by ``displacement`` (pixels), as bright as it is at the times of ``in_time``.
+
+        The grids are moved like a scene: by :func:`~nstm.spacetime.warp.warp`, in a volume cubically along z.
+        """
         pitch = jnp.array([places[-1] / (len(places) - 1) for places in self.places], jnp.float32)
         for axis, places in enumerate(self.places, start=2):
             displacement = jnp.take(displacement, np.array(places), axis=axis)

@@ -201,8 +201,8 @@ class MotionGrids(Motion):
     def in_time(self, tau: np.ndarray) -> list[Array]:
         """Matrices that interpolate each level to the times ``tau`` in [0, 1].
 
-        That of a volume is counted from its mean over the acquisition. Nothing else says where the canonical scene is,
-        and one that is deformed along z is kept between the planes of the frames, where a grid holds it less well.
+        That of a volume is counted from its mean over the acquisition. A displacement that lasts is a deformed
+        canonical scene, which little else forbids, and along z it is then between the planes of the frames.
         """
         of_time = [interpolation(s[0], tau) for s in self.shapes]
         if len(self.matrices) == 3:

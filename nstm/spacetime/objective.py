@@ -38,7 +38,7 @@ class Objective(eqx.Module):
     schedule: dict[str, Array]
     key: Array  # of the order of the frames
     frames_per_step: int = eqx.field(static=True)
-    refines: bool = eqx.field(static=True)  # whether the light is sought, too
+    refines: bool = eqx.field(static=True)  # False: the light stays as it is, whatever its rate in ``schedule``
     at_once: int = eqx.field(static=True)  # frames rendered together, a divisor of those of a step
     margin_px: int = eqx.field(static=True)
 

@@ -286,7 +286,10 @@ def load(path: str | os.PathLike[str]) -> Fit:
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{path}: not a saved fit ({error}); give a file that fit.save wrote") from error
     if meta.get("schema") != _SCHEMA:
-        raise DataError(f"{path}: fit of version {meta.get('schema')!r}, this program reads version {_SCHEMA}")
+        raise DataError(
+            f"{path}: fit of version {meta.get('schema')!r}, this program reads version {_SCHEMA}: fit it again, or "
+            "read it with the program that wrote it"
+        )
     if meta["kind"] not in kinds():
         raise DataError(f"{path}: fit of the system {meta['kind']!r}, registered are: {', '.join(sorted(kinds()))}")
     system = system_of_kind(meta["kind"])

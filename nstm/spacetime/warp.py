@@ -64,7 +64,7 @@ def gather(
     """
     shape = displacement.shape[2:]
     corner, fractions = _corners(displacement, shape)
-    # along z a pixel has four neighbours: packed, the plane above its corner is that of the number of the corner
+    # packed, a volume begins one plane earlier: here are the planes before and at the corner, then the two after it
     rows = (corner,) if len(shape) == 2 else (corner, corner + 2 * math.prod(shape[1:]))
     values = [packed.at[row].get(mode="promise_in_bounds") for row in rows]  # m *space corners c
     neighbours = [value[..., i, :] for value in values for i in range(value.shape[-2])]
@@ -136,7 +136,8 @@ def _corners(displacement: Array, shape: Sequence[int]) -> tuple[Array, tuple[Ar
 
 def _polynomial(f: Array, coefficients: Sequence[ArrayLike]) -> Array:
     """Of the powers of ``f`` from 0 on."""
-    return functools.reduce(lambda total, c: total * f + c, list(coefficients)[::-1], jnp.zeros_like(f))
+    *lower, last = coefficients
+    return functools.reduce(lambda total, c: total * f + c, lower[::-1], last * jnp.ones_like(f))
 
 
 def _derivative(coefficients: Sequence[float]) -> list[float]:

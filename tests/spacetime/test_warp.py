@@ -86,13 +86,20 @@ def test_a_volume_on_its_planes_has_no_kink():
     assert np.abs(slope(0.0)).max() > 1
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 6, 5), (2, 4, 6, 5), (2, 2, 4, 5), (1, 1, 4, 5)])
+def test_the_derivative_of_a_volume_is_the_adjoint(shape):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(7)
+        volume, field = jnp.asarray(rng.normal(size=shape)), jnp.asarray(rng.normal(scale=2, size=(2, 3, *shape[1:])))
+        other = jnp.asarray(rng.normal(size=(2, *shape)))
+        out, pull_back = jax.vjp(lambda v: warp(v, field), volume)
+        np.testing.assert_allclose(jnp.vdot(out, other), jnp.vdot(volume, pull_back(other)[0]), rtol=1e-12)
+
+
 def test_the_derivatives_of_a_warped_volume():
     with jax.enable_x64(True):
         rng = np.random.default_rng(5)
-        volume, field = jnp.asarray(rng.normal(size=(1, 4, 6, 5))), jnp.asarray(rng.uniform(-0.9, 0.9, (2, 3, 4, 6, 5)))
-        other = jnp.asarray(rng.normal(size=(2, 1, 4, 6, 5)))
-        out, pull_back = jax.vjp(lambda v: warp(v, field), volume)
-        np.testing.assert_allclose(jnp.vdot(out, other), jnp.vdot(volume, pull_back(other)[0]), rtol=1e-12)
+        volume, field = jnp.asarray(rng.normal(size=(2, 4, 6, 5))), jnp.asarray(rng.uniform(-0.9, 0.9, (2, 3, 4, 6, 5)))
 
         def total(f):
             return jnp.sum(warp(volume, f) ** 2)
@@ -104,11 +111,12 @@ def test_the_derivatives_of_a_warped_volume():
             np.testing.assert_allclose(slope[place], change, rtol=1e-5, atol=1e-7)
 
 
-def test_what_is_packed_once_and_added_up_is_the_derivative_of_all_times():
+@pytest.mark.parametrize("space", [(9, 8), (5, 9, 8)])
+def test_what_is_packed_once_and_added_up_is_the_derivative_of_all_times(space):
     rng = np.random.default_rng(6)
-    image = jnp.asarray(rng.normal(size=(1, 9, 8)).astype(np.float32))
-    field = jnp.asarray(rng.normal(scale=2, size=(3, 2, 9, 8)).astype(np.float32))
-    g = jnp.asarray(rng.normal(size=(3, 1, 9, 8)).astype(np.float32))
+    image = jnp.asarray(rng.normal(size=(1, *space)).astype(np.float32))
+    field = jnp.asarray(rng.normal(scale=2, size=(3, len(space), *space)).astype(np.float32))
+    g = jnp.asarray(rng.normal(size=(3, 1, *space)).astype(np.float32))
     expected = jax.vjp(warp, image, field)[1](g)
     packed = pack(image)
     total = jnp.zeros_like(packed)
@@ -116,4 +124,4 @@ def test_what_is_packed_once_and_added_up_is_the_derivative_of_all_times():
         _, place = gather(packed, field[m : m + 1])
         total, toward_field = scatter(total, place, g[m : m + 1])
         np.testing.assert_allclose(toward_field[0], expected[1][m], atol=1e-5)
-    np.testing.assert_allclose(unpack(total, (9, 8)), expected[0], atol=1e-5)
+    np.testing.assert_allclose(unpack(total, space), expected[0], atol=1e-5)
