@@ -137,7 +137,7 @@ def _corners(displacement: Array, shape: Sequence[int]) -> tuple[Array, tuple[Ar
 def _polynomial(f: Array, coefficients: Sequence[ArrayLike]) -> Array:
     """Of the powers of ``f`` from 0 on."""
     *lower, last = coefficients
-    return functools.reduce(lambda total, c: total * f + c, lower[::-1], last * jnp.ones_like(f))
+    return functools.reduce(lambda total, c: total * f + c, lower[::-1], jnp.ones_like(f) * last)
 
 
 def _derivative(coefficients: Sequence[float]) -> list[float]:
