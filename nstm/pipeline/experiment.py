@@ -43,7 +43,7 @@ NUMERICS: dict[str, int] = {
     "convert": 2,
     "quality": 5,
     "illumination": 7,
-    "reconstruct": 15,
+    "reconstruct": 16,
     "conventional": 7,
     "assemble": 4,
     "evaluate": 6,

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.polynomial import legendre
 
-from nstm.spacetime.multigrid import geometric, interpolation, sides, spread
+from nstm.spacetime.multigrid import geometric, sides
 from nstm.spacetime.representation import windows
+from nstm.spacetime.resampling import interpolation, spread
 from nstm.spacetime.warp import warp
 
 #: Adam rate of the logarithms.

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from nstm.spacetime.multigrid import spread
 from nstm.spacetime.representation import windows
+from nstm.spacetime.resampling import spread
 
 #: Multipliers of the hash (the paper above); the first axis needs none.
 PRIMES = (1, 2654435761, 805459861, 3674653429)

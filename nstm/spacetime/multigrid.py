@@ -1,48 +1,29 @@
 """Scene and motion as sums of coefficient grids from coarse to fine (``engine: multigrid``).
 
 The scene is ``sum_l w_l(alpha) R_l c_l`` with ``R_l`` linear interpolation of a grid of ``n_l`` cells onto the
-pixels; the motion is the same with a time axis, piecewise linear. The windows ``w_l`` open one after the other
-(Cao et al., Nature Methods 2024, Methods, coarse-to-fine).
+pixels; the motion is the same with a time axis, piecewise linear in time and, since its cells are large, a cubic
+spline in space. The windows ``w_l`` open one after the other (Cao et al., Nature Methods 2024, Methods,
+coarse-to-fine).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from nstm.settings import Multigrid
-from nstm.spacetime.representation import (
-    SHAKING,
-    Motion,
-    Scene,
-    mean_squared_gradient,
-    usual_squared_gradient,
-    windows,
-)
+from nstm.spacetime.octaves import Octaves
+from nstm.spacetime.representation import SHAKING, Motion, Scene, usual_squared_gradient, windows
+from nstm.spacetime.resampling import doubled, interpolation, spline, spread
 
 #: Time intervals of the finest motion grid where the settings do not say.
 _MOST_INTERVALS = 8
 #: Squared gradient of the displacement up to which neighbours of parts that slide count as alike.
 _ALIKE = 1e-3
-
-
-def interpolation(nodes: int, points: np.ndarray) -> np.ndarray:
-    """Linear interpolation from equidistant ``nodes`` over [0, 1] to ``points`` in [0, 1]; ``(points, nodes)``."""
-    if nodes == 1:
-        return np.ones((len(points), 1), np.float32)
-    position = np.clip(points, 0, 1) * (nodes - 1)
-    left = np.minimum(position.astype(int), nodes - 2)
-    weight = position - left
-    matrix = np.zeros((len(points), nodes), np.float32)
-    matrix[np.arange(len(points)), left] = 1 - weight
-    matrix[np.arange(len(points)), left + 1] += weight
-    return matrix
 
 
 def _mean_in_time(nodes: int) -> np.ndarray:
@@ -60,31 +41,6 @@ def geometric(first: float, last: float, levels: int) -> list[int]:
 def sides(cells: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Cells along each axis when the longest side has ``cells``: cells are cubes, every side has at least one."""
     return tuple(max(1, round(cells * n / max(shape))) for n in shape)
-
-
-def spread(values: Array, matrices: Sequence[Array | None]) -> Array:
-    """Apply a matrix ``(points, nodes)`` along each of the last axes; ``None`` leaves an axis as it is."""
-    for axis, matrix in zip(range(-len(matrices), 0), matrices, strict=True):
-        if matrix is None:
-            continue
-        if axis == -1:
-            values = values @ matrix.T
-        else:
-            flat = values.reshape(*values.shape[: axis + 1], -1)  # what follows the axis becomes columns
-            values = (matrix @ flat).reshape(*flat.shape[:-2], len(matrix), *values.shape[axis + 1 :])
-    return values
-
-
-def doubled(image: Float[Array, "... y x"], shape: tuple[int, int]) -> Float[Array, "... v u"]:
-    """Linear interpolation from every second pixel (the last beyond the edge where needed) to every pixel."""
-    for axis, n in zip((-2, -1), shape, strict=True):
-        first = jax.lax.slice_in_dim(image, 0, image.shape[axis] - 1, axis=axis)
-        after = jax.lax.slice_in_dim(image, 1, image.shape[axis], axis=axis)
-        between = jnp.stack([first, 0.5 * (first + after)], axis=image.ndim + axis + 1)
-        pairs = between.reshape(*image.shape[: image.ndim + axis], -1, *image.shape[image.ndim + axis + 1 :])
-        last = jax.lax.slice_in_dim(image, image.shape[axis] - 1, image.shape[axis], axis=axis)
-        image = jax.lax.slice_in_dim(jnp.concatenate([pairs, last], axis=axis), 0, n, axis=axis)
-    return image
 
 
 def _half(shape: tuple[int, int]) -> tuple[int, int]:
@@ -153,8 +109,9 @@ class MotionGrids(Motion):
     """Interpolation of the motion's grids in time and space.
 
     All levels are summed on one grid of nodes, twice as fine as the finest level, which is then interpolated onto
-    the pixels once. The last level is one cell with a time for every frame: samples shake as a whole. A single plane
-    moves along y and x, a volume along z, y and x. Levels for parts that slide past each other stand before the last.
+    the pixels once. The level in the middle is one cell with a time for every frame: samples shake as a whole, which
+    the parts must not make up for before it opens. A single plane moves along y and x, a volume along z, y and x.
+    Levels for parts that slide past each other come last.
     """
 
     levels: list[tuple[Float[Array, "points nodes"], ...]]  # of each level, along the axes of the displacement
@@ -163,32 +120,41 @@ class MotionGrids(Motion):
     unit_px: float = eqx.field(static=True)
     cells: int = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
+    shares: tuple[float, ...] = eqx.field(static=True)
     shaking: float = eqx.field(static=True)
     slides: bool = eqx.field(static=True)
+    octaves: Octaves
+    pitches: tuple[float, ...] = eqx.field(static=True)  # of the nodes, pixels
 
     def __init__(self, shape: tuple[int, int, int], frames: int, settings: Multigrid) -> None:
         space = shape if shape[0] > 1 else shape[1:]
         cells = geometric(settings.motion_coarsest_cells, settings.motion_finest_cells, settings.motion_levels)
         every = max(1, frames - 1)
         times = geometric(1, settings.motion_time_nodes or min(_MOST_INTERVALS, every), settings.motion_levels)
+        grids = list(zip(cells, times, strict=True))
+        grids.insert(len(grids) // 2, (1, every))
         sliding = [settings.motion_finest_cells * 2 ** (i + 1) for i in range(settings.motion_sliding_levels)]
-        cells, times = cells + sliding, times + [times[-1]] * len(sliding)
-        fine = [2 * n + 1 for n in sides(max(cells), space)]
+        finest = sliding[-1] if sliding else cells[-1]
+        fine = [2 * n + 1 for n in sides(finest, space)]
         nodes = [np.linspace(0, 1, n) for n in fine]
         self.levels, shapes = [], []
-        for c, t in [*zip(cells, times, strict=True), (1, every)]:
+        for c, t in [*grids, *((c, times[-1]) for c in sliding)]:
             counts = [n + 1 for n in sides(c, space)]
             shapes.append((t + 1, *counts))
-            self.levels.append(tuple(jnp.asarray(interpolation(n, at)) for n, at in zip(counts, nodes, strict=True)))
+            self.levels.append(tuple(jnp.asarray(spline(n, at)) for n, at in zip(counts, nodes, strict=True)))
         self.shapes = tuple(shapes)
         self.matrices = tuple(
-            jnp.asarray(interpolation(n, np.linspace(0, 1, full))) for n, full in zip(fine, space, strict=True)
+            jnp.asarray(spline(n, np.linspace(0, 1, full))) for n, full in zip(fine, space, strict=True)
         )
         self.unit_px = float(np.sqrt(shape[1] * shape[2]))
         # where nothing slides, neighbours still move alike: the finer levels are for a few edges
         self.cells, self.slides = settings.motion_finest_cells, bool(sliding)
-        alike, free = (len(space) * times[-1] * math.prod(sides(c, space)) for c in (self.cells, cells[-1]))
+        alike, free = (len(space) * times[-1] * math.prod(sides(c, space)) for c in (self.cells, finest))
         self.freedom, self.shaking = free, SHAKING * alike
+        self.pitches = tuple(full / (n - 1) for n, full in zip(fine, space, strict=True))
+        # every second node: between them the finest level knows nothing
+        self.octaves = Octaves([n // 2 + 1 for n in fine], [2 * pitch for pitch in self.pitches])
+        self.shares = (1.0,) if self.slides else (*self.octaves.shares, 1.0)
 
     def initial(self, seed: int) -> list[Array]:
         """Coefficients of a sample at rest, whatever the seed."""
@@ -221,13 +187,15 @@ class MotionGrids(Motion):
             total = total + spread(jnp.tensordot(t, weight * c, axes=(1, 1)), matrices)
         return total * self.unit_px
 
-    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "2"]:
-        """Mean squared gradient of the displacement (pixels per pixel), or the usual one, of all, where parts slide."""
-        pitches = tuple(len(matrix) / max(1, matrix.shape[1] - 1) for matrix in self.matrices)
+    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
+        """Mean squared gradient of the displacement (pixels per pixel), octave by octave, last that of the whole.
+
+        Where parts slide, the usual one of all.
+        """
         if self.slides:
-            return jnp.stack([usual_squared_gradient(nodes, pitches, _ALIKE), jnp.zeros((), nodes.dtype)])
-        return mean_squared_gradient(nodes, pitches)
+            return usual_squared_gradient(nodes, self.pitches, _ALIKE)[None]
+        return self.octaves.mean_squared_gradients(nodes[(..., *[slice(None, None, 2)] * len(self.matrices))])
 
     def with_sliding(self, coefficients: list[Array]) -> list[Array]:
         """Coefficients of the same motion found without the levels for parts that slide."""
-        return [*coefficients[:-1], *self.at_rest()[len(coefficients) - 1 : -1], coefficients[-1]]
+        return [*coefficients, *self.at_rest()[len(coefficients) :]]

@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 
 from nstm.settings import Networks
 from nstm.spacetime.embedding import Embedding, Lattice, resolutions
-from nstm.spacetime.multigrid import interpolation, spread
-from nstm.spacetime.representation import SHAKING, Coefficients, ContinuousScene, Motion
+from nstm.spacetime.representation import SHAKING, Coefficients, ContinuousScene, Motion, mean_squared_gradient
+from nstm.spacetime.resampling import interpolation, spread
 
 #: The scene's box reaches beyond the field by this share of it on every side, so that what moves in has a place.
 _BEYOND = 0.5
@@ -116,6 +116,7 @@ class MotionNetwork(Motion):
     sizes: tuple[int, ...] = eqx.field(static=True)
     cells: int = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
+    shares: tuple[float, ...] = eqx.field(static=True)
     shaking: float = eqx.field(static=True)
 
     def __init__(self, shape: tuple[int, int, int], settings: Networks) -> None:
@@ -137,7 +138,7 @@ class MotionNetwork(Motion):
         )
         self.cells = max(cells[-1][1:], default=1)
         self.freedom = len(self.field) * math.prod(cells[-1])
-        self.shaking = SHAKING * self.freedom
+        self.shares, self.shaking = (1.0, 1.0), SHAKING * self.freedom
 
     def initial(self, seed: int) -> Coefficients:
         """Random tables and layers, other ones than those of a scene of the same seed."""
@@ -170,3 +171,7 @@ class MotionNetwork(Motion):
     def spread(self, nodes: Float[Array, "t d *nodes"]) -> Float[Array, "t d *space"]:
         """The displacement of every pixel."""
         return jnp.broadcast_to(nodes, (*nodes.shape[:2], *self.field))
+
+    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
+        """Mean squared gradient of the displacement (pixels per pixel): of the parts, of the field as a whole."""
+        return mean_squared_gradient(nodes)

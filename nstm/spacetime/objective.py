@@ -17,9 +17,9 @@ from nstm.spacetime.renderer import Parameters, Renderer
 from nstm.spacetime.rendering import Still
 from nstm.spacetime.representation import windows
 
-#: Mean squares that count as none: gradients of the displacement; those of its change of velocity per mean step, and
-#: that change itself.
-_EVEN, _STEADY = np.array([1e-4, 1e-4]), np.array([1e-5, 1e-5, 1e-4])
+#: Mean squares that count as none: gradients of the displacement; those of its change of velocity per mean step; that
+#: change itself.
+_EVEN, _STEADY, _CALM = 1e-4, 1e-5, 1e-4
 #: Weights in a volume beside those of a plane, measured: of the scene's curvature, whose values are larger by far than
 #: those of its frames, each of which spreads a structure over all planes; and of the motion priors, since most of a fit
 #: passes before a volume is sharp, and motion must not make up for what the scene still lacks.
@@ -86,14 +86,16 @@ class Objective(eqx.Module):
     def surprise(self, nodes: Float[Array, "n k d *nodes"], which: Int[Array, "n"] | None) -> Float[Array, ""]:
         """What is known of any motion: neighbouring places move, and change their velocity, alike.
 
-        How much alike differs from sample to sample, so each prior is a Gaussian whose variance is found along with
-        the motion: ``- log p = K / 2 log(mean square)`` for a motion of ``K`` numbers. How the sample moves as a whole
-        has variances of its own: one that turns or shakes as a whole does not let its parts move as they like.
-        What moves as a whole has fewer numbers than ``K``; by so little weight a dim sample at rest was found worse.
+        How much alike differs from sample to sample, and from scale to scale, so each prior is a Gaussian whose
+        variances, one for every octave of wavelengths, are found along with the motion: ``- log p = K / 2 log(mean
+        square)`` for ``K`` numbers. How the sample moves as a whole has variances of its own: one that turns or shakes
+        as a whole does not let its parts move as they like. What moves as a whole has fewer numbers than it counts
+        for; by so little weight a dim sample at rest was found worse.
         """
         rough, unsteady = self.renderer.motion.roughness(nodes), self.renderer.unsteadiness(nodes, which)
+        none = jnp.full(unsteady.shape, _STEADY, unsteady.dtype).at[-1].set(_CALM)
         return jnp.sum(self.schedule["smoothness"] * jnp.log(rough + _EVEN)) + jnp.sum(
-            self.schedule["steadiness"] * jnp.log(unsteady + _STEADY)
+            self.schedule["steadiness"] * jnp.log(unsteady + none)
         )
 
     def gradient(
@@ -157,9 +159,10 @@ def make_objective(
     """The objective of ``settings``; see :func:`nstm.spacetime.fit.fit` for the arguments."""
     data = jnp.asarray(data, jnp.float32)
     scene, motion, noise = settings.of_scene, settings.of_motion, noise_variance or 0.0
-    freedom, shaking = renderer.motion.freedom, renderer.motion.shaking
-    # of the parts against each other, of the field as a whole, of its shaking
-    prior_weights = noise / data.size * np.array([freedom, freedom, shaking]) * (_DEEP_MOTION if renderer.deep else 1)
+    moved = renderer.motion
+    # of the parts against each other and of the field as a whole; of its shaking
+    numbers = np.array([*(moved.freedom * share for share in moved.shares), moved.shaking])
+    prior_weights = noise / data.size * numbers * (_DEEP_MOTION if renderer.deep else 1)
     schedule = {
         "steps": settings.steps,
         "late_from": settings.late_from,
@@ -170,7 +173,7 @@ def make_objective(
         "change": RATE,
         "constancy": noise / data.size,
         "illumination": settings.illumination_rate,
-        "smoothness": motion.motion_smoothness * prior_weights[:2],
+        "smoothness": motion.motion_smoothness * prior_weights[:-1],
         "steadiness": motion.motion_steadiness * prior_weights,
         "nonnegativity": scene.scene_nonnegativity,
         "tikhonov": scene.scene_tikhonov,

@@ -77,14 +77,14 @@ class Renderer(eqx.Module):
 
     def unsteadiness(
         self, nodes: Float[Array, "n k d *nodes"], which: Int[Array, "n"] | None = None
-    ) -> Float[Array, "3"]:
+    ) -> Float[Array, "b"]:
         """How differently neighbouring places change their velocity from one measurement to the next, and how much.
 
-        The mean squared gradients of that change (:meth:`Motion.roughness`) and its own mean square (pixels): a sample
-        may shake as a whole, but its parts do so together.
+        The mean squared gradients of that change (:meth:`Motion.roughness`), last its own mean square (pixels): a
+        sample may shake as a whole, but its parts do so together.
         """
         if len(nodes) < 3:
-            return jnp.zeros(3, nodes.dtype)
+            return jnp.zeros(len(self.motion.shares) + 1, nodes.dtype)
         times = jnp.mean(self.model.times if which is None else self.model.times[which], axis=1)
         order = jnp.argsort(times)
         step = jnp.diff(times[order])

@@ -56,6 +56,7 @@ class Motion(eqx.Module):
 
     cells: eqx.AbstractVar[int]  # along the longest side, finest level: the detail that the motion can have
     freedom: eqx.AbstractVar[int]  # how many independent numbers the motion has
+    shares: eqx.AbstractVar[tuple[float, ...]]  # of them, for each value of :meth:`roughness`
     shaking: eqx.AbstractVar[float]  # for how many numbers the prior on shaking as a whole counts
 
     @abc.abstractmethod
@@ -82,24 +83,21 @@ class Motion(eqx.Module):
         """The displacement of every pixel at the times of ``in_time``."""
         return self.spread(self.nodes(coefficients, in_time, alpha))
 
-    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "2"]:
-        """Mean squared gradient of the displacement (pixels per pixel), a gauge where nothing tells the motion.
+    @abc.abstractmethod
+    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
+        """Mean squared gradients of the displacement (pixels per pixel), a gauge where nothing tells the motion.
 
-        Of the parts against each other first, then of the field as a whole: what turns, stretches and shears.
+        Each is of some of the numbers that the motion has: of parts against each other, of the field as a whole.
         """
-        return mean_squared_gradient(nodes, (1.0,) * (nodes.ndim - 3))
 
 
-def mean_squared_gradient(nodes: Float[Array, "... *nodes"], pitches: tuple[float, ...]) -> Float[Array, "2"]:
-    """Variance over the field of the difference of neighbours, ``pitches`` pixels apart, and mean square of its mean.
-
-    Both summed over the last axes.
-    """
-    field = tuple(range(-len(pitches), 0))
+def mean_squared_gradient(nodes: Float[Array, "... *nodes"]) -> Float[Array, "2"]:
+    """Variance over the last two or three axes of the difference of neighbours, and mean square of its mean; summed."""
+    field = tuple(range(3 - nodes.ndim, 0))
     apart = whole = jnp.zeros((), nodes.dtype)
-    for axis, pitch in zip(field, pitches, strict=True):
+    for axis in field:
         if nodes.shape[axis] > 1:
-            slope = jnp.diff(nodes, axis=axis) / pitch
+            slope = jnp.diff(nodes, axis=axis)
             mean = jnp.mean(slope, axis=field, keepdims=True)
             apart += jnp.mean((slope - mean) ** 2)
             whole += jnp.mean(mean**2)
@@ -138,6 +136,7 @@ class KnownMotion(Motion):
     knots: tuple[float, ...] = eqx.field(static=True)
     cells: int = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
+    shares: tuple[float, ...] = eqx.field(static=True)
     shaking: float = eqx.field(static=True)
 
     def __init__(self, displacement: np.ndarray, times: np.ndarray) -> None:
@@ -145,7 +144,7 @@ class KnownMotion(Motion):
         self.knots = tuple(tau.tolist())
         self.displacement = jnp.asarray(np.reshape(displacement, (-1, *np.shape(displacement)[2:]))[first], float)
         self.cells = max(np.shape(displacement)[3:])
-        self.freedom, self.shaking = 0, 0.0
+        self.freedom, self.shares, self.shaking = 0, (1.0, 1.0), 0.0
 
     def initial(self, seed: int) -> Coefficients:
         """None."""
@@ -166,3 +165,7 @@ class KnownMotion(Motion):
     def nodes(self, coefficients: Coefficients, in_time: Any, alpha: Array) -> Float[Array, "t d *space"]:
         """The displacement at the times of ``in_time``."""
         return in_time
+
+    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
+        """Of no weight: nothing is found."""
+        return mean_squared_gradient(nodes)

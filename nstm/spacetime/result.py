@@ -29,7 +29,7 @@ from nstm.systems.forward import ForwardModel
 DETERMINED_PX = 0.25
 #: Share of the noise that every fit takes for structure at the least.
 LEAST_FITTED_NOISE = 0.1
-_SCHEMA = 4
+_SCHEMA = 5
 _PARTS = ("scene", "motion", "change", "illumination")
 
 

@@ -42,6 +42,7 @@ class Dpc(ImagingSystem):
     Settings = DpcSettings
     fit_defaults: ClassVar[Mapping[str, Any]] = {
         "padding_px": 16,  # the light of half a disc reaches far
+        "sliding": False,  # four frames do not tell finer motion from noise
         "multigrid": {
             **{"scene_rate": 3e-2, "motion_rate": 4e-3, "motion_smoothness": 0.25, "motion_steadiness": 0.25},
         },
