@@ -22,7 +22,7 @@ from nstm.spacetime.fit import FitError, State, Trace, fit
 from nstm.spacetime.memory import available_bytes, peak_bytes
 from nstm.spacetime.multigrid import MotionGrids
 from nstm.spacetime.renderer import make_renderer, predict
-from nstm.spacetime.residual import WINDOW_AREA_PX, inner, lost_pixels
+from nstm.spacetime.residual import WINDOW_AREA_PX, inner, lost_for_long
 from nstm.spacetime.result import Fit, forward_model
 from nstm.spacetime.tiles import Tiles, Tiling, plan
 from nstm.systems.base import ImagingSystem
@@ -342,11 +342,11 @@ def _slid(
 
     def lost(fit: Fit) -> int:
         residual = inner(fit.residual[seen], settings.margin_px)
-        return lost_pixels(residual, fit.pixel_um, fit.system.passband())
+        return lost_for_long(residual, fit.pixel_um, fit.system.passband())
 
     if not settings.sliding or settings.parts.motion != "grids" or found.frame_shape[0] > 1 or not found.located:
         return found
-    if settings.multigrid.motion_sliding_levels or (before := lost(found)) < WINDOW_AREA_PX:
+    if settings.multigrid.motion_sliding_levels or (before := lost(found)) < WINDOW_AREA_PX / 2:
         return found
     again = sliding(found.settings)
     renderer = make_renderer(found.renderer.model, again)

@@ -110,10 +110,17 @@ def local_noise_units(residual: Array, pixel_um: float, passband: float) -> Arra
     return np.asarray(np.sqrt(unexplained / _positive(noise)))
 
 
-def lost_pixels(residual: Array, pixel_um: float, passband: float) -> int:
-    """Pixels of the field where the residual of some frame is more than chance explains; 0 where nobody can tell."""
+def lost_for_long(residual: Array, pixel_um: float, passband: float) -> int:
+    """Pixels where the residual of two frames or more is more than chance explains; 0 where nobody can tell.
+
+    Those within two windows of the border do not count: there structure enters that most frames do not show.
+    """
     found = local_noise_units(residual, pixel_um, passband)
-    return 0 if found is None else int(np.sum((found > LOST).any(axis=(0, 1))))
+    if found is None:
+        return 0
+    border = slice(round(2 * WINDOW_PX), -round(2 * WINDOW_PX))
+    frames = (found[..., border, border] > LOST).any(axis=1).sum(axis=0)
+    return int(np.sum(frames > 1))
 
 
 def lost_regions(residual: Array, pixel_um: float, passband: float) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from nstm.quality import trust
 from nstm.quality.blur import SURE, motion_blur
 from nstm.quality.trust import verdict
 from nstm.settings import Reconstruction
-from nstm.spacetime.residual import in_noise_units, local_noise_units, lost_regions
+from nstm.spacetime.residual import in_noise_units, local_noise_units, lost_for_long, lost_regions
 from nstm.systems.sim import Sim, SimSettings
 from tests.spacetime.test_reconstruct import blobs
 from tests.systems.test_sim import calibration, settings
@@ -166,3 +166,16 @@ def test_a_sample_that_shakes_between_frames_cannot_be_recovered(recording):
     entry = recording(lambda i: blobs(shake[i]))
     assert entry["status"] == "fail"
     assert "cannot be recovered" in " ".join(r["message"] for r in entry["reasons"] if r["severity"] == "fail")
+
+
+def test_what_is_lost_for_long_away_from_the_border_counts_for_parts_that_slide():
+    rng = np.random.default_rng(0)
+    residual = rng.normal(size=(6, 1, 64, 64))
+    y, x = np.mgrid[:64, :64]
+    lost = 3.0 * np.exp(-((y - 32) ** 2 + (x - 32) ** 2) / (2 * 3.0**2))  # broad: within the passband
+    at_the_border = np.roll(lost, 32, axis=0)
+    assert lost_for_long(residual, 0.1, 2.0) == 0
+    for frames, there, expected in (([1], lost, False), ([1, 4], lost, True), ([1, 4], at_the_border, False)):
+        changed = residual.copy()
+        changed[frames] += there
+        assert (lost_for_long(changed, 0.1, 2.0) > 0) == expected
