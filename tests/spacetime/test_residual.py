@@ -172,7 +172,7 @@ def test_what_is_lost_for_long_away_from_the_border_counts_for_parts_that_slide(
     rng = np.random.default_rng(0)
     residual = rng.normal(size=(6, 1, 64, 64))
     y, x = np.mgrid[:64, :64]
-    lost = 3.0 * np.exp(-((y - 32) ** 2 + (x - 32) ** 2) / (2 * 3.0**2))  # broad: within the passband
+    lost = 2.0 * np.exp(-((y - 32) ** 2 + (x - 32) ** 2) / (2 * 3.0**2))  # broad: within the passband
     at_the_border = np.roll(lost, 32, axis=0)
     assert lost_for_long(residual, 0.1, 2.0) == 0
     for frames, there, expected in (([1], lost, False), ([1, 4], lost, True), ([1, 4], at_the_border, False)):
