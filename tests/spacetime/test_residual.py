@@ -131,7 +131,10 @@ def test_what_was_found_passes(recording, step):
 
 
 def test_a_structure_that_appears_is_a_region_in_a_fit_that_is_otherwise_good(recording):
-    entry = recording(lambda i: blobs((0, 0.5 * i)) + (0.3 * spot(60, 30) if i >= 5 else 0))
+    def sample(i):
+        return blobs((0, 0.5 * i)) + (0.3 * spot(60, 30) if i >= 5 else 0)
+
+    entry = recording(sample, sliding=False)
     assert entry["residual_noise_units"] < trust.RESIDUAL_WARN  # the mean over the field does not see it
     (region,) = entry["regions"]
     np.testing.assert_allclose(region["centre_um"], [30 * PIXEL, 15 * PIXEL], atol=3 * PIXEL)
@@ -141,6 +144,9 @@ def test_a_structure_that_appears_is_a_region_in_a_fit_that_is_otherwise_good(re
     assert f"in the marked region ({' x '.join(f'{s:.1f}' for s in region['size_um'])} um" in why["message"]
     assert f"around (y, x) = ({y:.1f}, {x:.1f}) um" in why["message"]
     assert "do not read structure there" in why["message"]
+    slid = recording(sample)  # parts that slide make up for it; that they may is told
+    assert slid["status"] == "warn"
+    assert {"slides", "lost_region"} & {r["code"] for r in slid["reasons"]}
 
 
 def test_a_region_that_jumps_is_told_with_the_frames_between(recording):
