@@ -349,8 +349,9 @@ class Reconstruction(Section):
     sliding: Annotated[
         bool,
         Field(
-            description="where the residual of a single plane shows regions that a fit lost, it is done again from the "
-            "motion that was found, with finer grids for parts that slide past each other (motion_sliding_levels: 2); "
+            description="where the residual of a single plane shows regions that a fit lost in two frames or more, it "
+            "is done again from the motion that was found, with finer grids for parts that slide past each other "
+            "(motion_sliding_levels: 2); "
             "kept where that halves them"
         ),
     ] = True

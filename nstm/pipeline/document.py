@@ -79,7 +79,7 @@ def readme() -> str:
     for kind, settings in systems().items():
         parts.append(f"## Systems of kind `{kind}`\n\nUnder `systems.NAME`. {_sentence(settings)}\n")
         parts.append(_table("key", _rows(settings)))
-        other = ", ".join(f"`{key}: {value}`" for key, value in _flat(registered()[kind].fit_defaults))
+        other = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in _flat(registered()[kind].fit_defaults))
         if other:
             parts.append(f"Defaults of `reconstruction` for this kind: {other}.\n")
     sections: dict[str, type[BaseModel]] = {**SECTIONS, "studies": Studies, "blind": Blind}

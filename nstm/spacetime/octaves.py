@@ -30,9 +30,9 @@ class Octaves(eqx.Module):
     shares: tuple[float, ...] = eqx.field(static=True)
 
     def __init__(self, nodes: Sequence[int], pitches: Sequence[float]) -> None:
-        self.cosines = tuple(jnp.asarray(dct(np.eye(n), axis=0, norm="ortho"), jnp.float32) for n in nodes)
+        self.cosines = tuple(jnp.asarray(dct(np.eye(n), axis=0, norm="ortho"), float) for n in nodes)
         self.places = tuple(
-            jnp.asarray((np.arange(n) - (n - 1) / 2) * p, jnp.float32) for n, p in zip(nodes, pitches, strict=True)
+            jnp.asarray((np.arange(n) - (n - 1) / 2) * p, float) for n, p in zip(nodes, pitches, strict=True)
         )
         axes = [np.pi * np.arange(n) / (n * p) for n, p in zip(nodes, pitches, strict=True)]
         squared = sum(k**2 for k in np.meshgrid(*axes, indexing="ij", sparse=True))
@@ -40,7 +40,7 @@ class Octaves(eqx.Module):
         octave = np.floor(np.log2(np.maximum(np.sqrt(squared) / longest, 0.5)) + 1e-6)  # -1: the mean
         members = np.stack([octave == o for o in np.unique(octave)[1:]]).astype(float)
         count = members.sum(axis=tuple(range(1, members.ndim)))
-        self.squares = jnp.asarray(squared * members / count.reshape(-1, *[1] * len(nodes)), jnp.float32)
+        self.squares = jnp.asarray(squared * members / count.reshape(-1, *[1] * len(nodes)), float)
         self.shares = tuple((count / count.sum()).tolist())
 
     def mean_squared_gradients(self, values: Float[Array, "... *nodes"]) -> Float[Array, "b+1"]:

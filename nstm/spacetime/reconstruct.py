@@ -39,6 +39,8 @@ EXACT = 1e-3
 _LATE = 0.5
 #: Levels that are added for parts that slide past each other, and how often a fit is then done again.
 _SLIDING_LEVELS, _PASSES = 2, 2
+#: Pixels lost for long from which on a fit is done again: half of what a window averages over; measured.
+_LONG_LOST_PX = WINDOW_AREA_PX / 2
 
 
 _DAMAGED = "the frames hold NaN or infinity: mend or drop this acquisition"
@@ -346,7 +348,7 @@ def _slid(
 
     if not settings.sliding or settings.parts.motion != "grids" or found.frame_shape[0] > 1 or not found.located:
         return found
-    if settings.multigrid.motion_sliding_levels or (before := lost(found)) < WINDOW_AREA_PX / 2:
+    if settings.multigrid.motion_sliding_levels or (before := lost(found)) < _LONG_LOST_PX:
         return found
     again = sliding(found.settings)
     renderer = make_renderer(found.renderer.model, again)

@@ -77,7 +77,7 @@ class Renderer(eqx.Module):
 
     def unsteadiness(
         self, nodes: Float[Array, "n k d *nodes"], which: Int[Array, "n"] | None = None
-    ) -> Float[Array, "b"]:
+    ) -> Float[Array, "b+1"]:
         """How differently neighbouring places change their velocity from one measurement to the next, and how much.
 
         The mean squared gradients of that change (:meth:`Motion.roughness`), last its own mean square (pixels): a

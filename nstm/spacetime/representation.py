@@ -144,7 +144,7 @@ class KnownMotion(Motion):
         self.knots = tuple(tau.tolist())
         self.displacement = jnp.asarray(np.reshape(displacement, (-1, *np.shape(displacement)[2:]))[first], float)
         self.cells = max(np.shape(displacement)[3:])
-        self.freedom, self.shares, self.shaking = 0, (1.0, 1.0), 0.0
+        self.freedom, self.shares, self.shaking = 0, (), 0.0
 
     def initial(self, seed: int) -> Coefficients:
         """None."""
@@ -167,5 +167,5 @@ class KnownMotion(Motion):
         return in_time
 
     def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
-        """Of no weight: nothing is found."""
-        return mean_squared_gradient(nodes)
+        """None: nothing is found."""
+        return jnp.zeros(0, nodes.dtype)

@@ -37,10 +37,10 @@ def test_parts_move_against_each_other_alike_however_the_whole_moves(renderer):
     nodes = nodes_of(renderer, 4)
     moved = nodes + as_a_whole(nodes)
     still, moving = (np.asarray(renderer.motion.roughness(jnp.asarray(n))) for n in (nodes, moved))
-    np.testing.assert_allclose(moving[:-1], still[:-1], rtol=1e-5)
+    np.testing.assert_allclose(moving[:-1], still[:-1], rtol=1e-9)
     assert moving[-1] > 10 * still[-1]
     still, moving = (np.asarray(renderer.unsteadiness(jnp.asarray(n))) for n in (nodes, moved))
-    np.testing.assert_allclose(moving[:-2], still[:-2], rtol=1e-5)
+    np.testing.assert_allclose(moving[:-2], still[:-2], rtol=1e-9)
     assert (moving[-2:] > 2 * still[-2:]).all()
 
 
