@@ -100,7 +100,7 @@ def test_gradients_are_those_of_finite_differences(engine):
         data = np.random.default_rng(0).normal(size=(4, 1, 6, 4))
         objective = make_objective(renderer, data, fitted, np.array([1, 2, 0, 1.0]), noise_variance=0.01)
         parameters, direction = (random_like(renderer.initial(0), seed) for seed in (1, 2))
-        parameters["motion"] = jax.tree.map(lambda a: 0.2 * a, parameters["motion"])
+        parameters["motion"] = jax.tree.map(lambda a: 0.24 * a, parameters["motion"])
         displacement = jnp.abs(renderer.nodes(parameters, jnp.asarray(1.0))).max()
         assert 0.3 < displacement < 4
         alpha = jnp.asarray(0.8)
