@@ -1,10 +1,11 @@
 """Every case of robustness.tsv with the default settings: was its motion found? A table, and JSON on request.
 
-python benchmarks/robustness.py [--match TEXT ...] [--jobs N] [--json OUT]
+python benchmarks/robustness.py [--match TEXT ...] [--jobs N] [--json FILE]
 
 A case counts as found when the reconstruction is within 1 dB (equalised PSNR against the truth, mean of all frames) of
 the same fit that is given the true motion. ``interval px`` is the largest movement between neighbouring frames, camera
-pixels.
+pixels; ``verdict`` what ``trust.json`` would say of it, held-out frames aside. In FILE the cases that are run take the
+place of what it has of them; ``numerics`` is the version of the fits that a figure comes from.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ import numpy as np
 import nstm
 from nstm.metrics import psnr_equalised
 from nstm.optics.noise import noise_variance
+from nstm.pipeline.experiment import NUMERICS
+from nstm.pipeline.record import record_of
+from nstm.quality.trust import verdict
 from nstm.settings import Reconstruction, override
 from nstm.simulate import DpcMicroscope, Recording, SimMicroscope, VolumeMicroscope, simulate_dpc, simulate_volume
 from nstm.simulate.dpc import cells
@@ -80,6 +84,9 @@ class Judged:
     residual: float
     seconds: float
     whole_seconds: float
+    verdict: str
+    codes: tuple[str, ...]
+    numerics: int = NUMERICS["reconstruct"]
 
     @property
     def found(self) -> bool:
@@ -200,7 +207,11 @@ def judged(case: Case) -> Judged:
         quality(recording, system, result.scene(recording.truth_times)),
         float(np.mean(result.residual**2) / result.noise_variance.mean()),
     )
-    return Judged(case, interval_px(recording), *figures, seconds, time.process_time() - first)
+    exposure = getattr(recording.microscope, "exposure_s", None)
+    record = record_of(result, system.cutoff(calibration_of(recording)), exposure)
+    said = verdict({"index": 0, "status": "pass", "reasons": []} | record)
+    told = said["status"], tuple(dict.fromkeys(r["code"] for r in said["reasons"]))
+    return Judged(case, interval_px(recording), *figures, seconds, time.process_time() - first, *told)
 
 
 def _cost(case: Case) -> float:
@@ -226,6 +237,12 @@ def judged_side_by_side(cases: Iterable[Case], jobs: int) -> Iterator[Judged]:
                 del os.environ[name]
 
 
+def rows_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The figures of a file by the name of their case, of those that the list still has."""
+    rows = json.loads(path.read_text())["cases"] if path.exists() else []
+    return {name: row for row in rows if (name := Case(**row["case"]).name) in {case.name for case in listed()}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -235,23 +252,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file, after every case")
     chosen = parser.parse_args()
     cases = list(dict.fromkeys(case for text in chosen.match for case in listed() if text in case.name))
-    place = {case.name: number for number, case in enumerate(cases)}
     results: list[Judged] = []
-    begin = time.perf_counter()
     for r in map(judged, cases) if chosen.jobs == 1 else judged_side_by_side(cases, chosen.jobs):
-        results = sorted([*results, r], key=lambda one: place[one.case.name])
+        results.append(r)
         print(
             f"{r.case.name:46} {r.interval_px:5.1f} px  given {r.given_db:5.1f} dB {r.given_residual:5.2f}  "
-            f"found {r.found_db:5.1f} dB {r.residual:5.2f}  {'found' if r.found else 'LOST':5} {r.seconds:6.0f} s",
+            f"found {r.found_db:5.1f} dB {r.residual:5.2f}  {'found' if r.found else 'LOST':5} {r.seconds:6.0f} s  "
+            f"{r.verdict} {' '.join(r.codes)}",
             flush=True,
         )
         if chosen.json:
-            rows = [dataclasses.asdict(r) | {"found": r.found} for r in results]
-            seconds = time.perf_counter() - begin
-            entry = {"device": str(jax.devices()[0]), "jobs": chosen.jobs, "seconds": seconds, "cases": rows}
+            rows = rows_of(chosen.json) | {r.case.name: dataclasses.asdict(r) | {"found": r.found}}
+            in_order = [rows[case.name] for case in listed() if case.name in rows]
+            entry = {"device": str(jax.devices()[0]), "cases": in_order}
             chosen.json.write_text(json.dumps(entry, indent=1) + "\n")
     for name, some in (("below 2 px per interval", [r for r in results if r.interval_px < 2]), ("all", results)):
-        print(f"{name}: {sum(r.found for r in some)} of {len(some)} found")
+        lost = [r for r in some if not r.found]
+        passed = sum(r.verdict == "pass" for r in lost)
+        print(f"{name}: {len(some) - len(lost)} of {len(some)} found; of those lost {passed} passed")
     print(f"{sum(r.whole_seconds for r in results) / 60:.0f} minutes of one core")
 
 

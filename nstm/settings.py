@@ -165,7 +165,14 @@ class Multigrid(Section):
         Field(description="number of motion grids; one more lets the whole field move from frame to frame"),
     ] = 8
     motion_coarsest_cells: Annotated[int, Field(ge=1, description="cells per side, coarsest motion grid")] = 1
-    motion_finest_cells: Annotated[int, Field(ge=1, description="cells per side, finest motion grid")] = 12
+    motion_finest_cells: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="cells per side, finest motion grid; empty: 12, or as many as make a cell 24 pixels of the "
+            "result where those are more",
+        ),
+    ] = None
     motion_time_nodes: Annotated[
         int | None,
         Field(
@@ -180,7 +187,7 @@ class Multigrid(Section):
             ge=0,
             le=4,
             description="motion grids twice, four times, ... as fine as the finest, for parts that slide past each "
-            "other: the prior that neighbouring places move alike has heavy tails then; see `sliding`",
+            "other: a few neighbouring places that do not move alike hardly count then; see `sliding`",
         ),
     ] = 0
     scene_rate: _SceneRate = 0.1
@@ -349,10 +356,9 @@ class Reconstruction(Section):
     sliding: Annotated[
         bool,
         Field(
-            description="where the residual of a single plane shows regions that a fit lost in two frames or more, it "
-            "is done again from the motion that was found, with finer grids for parts that slide past each other "
-            "(motion_sliding_levels: 2); "
-            "kept where that halves them"
+            description="where the residual of a single plane shows that a fit lost 100 pixels or more in two frames "
+            "or more, away from the border, it is done again from the motion that was found, with finer grids for "
+            "parts that slide past each other (motion_sliding_levels: 2); kept where that halves what is lost"
         ),
     ] = True
     illumination_rate: Annotated[

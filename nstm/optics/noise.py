@@ -7,6 +7,8 @@ from scipy.fft import dctn
 
 #: Share of the spectrum that must lie beyond the passband for an estimate.
 _SMALLEST_SHARE = 0.01
+#: Frequencies that count as the highest where the passband has no end, cycles per pixel.
+_HIGHEST = 0.4
 
 
 def noise_variance(frames: np.ndarray, pixel_um: float, passband: float) -> np.ndarray | None:
@@ -24,9 +26,22 @@ def noise_variance(frames: np.ndarray, pixel_um: float, passband: float) -> np.n
     Returns:
         ``(...)``, counts squared, or ``None`` where the camera samples so coarsely that nothing is beyond it.
     """
-    ny, nx = frames.shape[-2:]
-    limit = 1.02 * passband / np.sqrt(2)
-    beyond = np.logical_and.outer(*(np.arange(n) / (2 * n * pixel_um) > limit for n in (ny, nx)))
+    limit = 1.02 * passband / np.sqrt(2) * pixel_um
+    return _power_above(frames, limit, limit)
+
+
+def noise_at_most(frames: np.ndarray) -> np.ndarray:
+    """The same with what the instrument transfers to the highest frequencies of the camera: too much, if anything."""
+    least = (min(_HIGHEST, (n - 1.5) / (2 * n)) for n in frames.shape[-2:])  # a few rows have few frequencies
+    power = _power_above(frames, *least)
+    assert power is not None
+    return power
+
+
+def _power_above(frames: np.ndarray, least_y: float, least_x: float) -> np.ndarray | None:
+    """Mean power where both frequencies exceed these (cycles per pixel), such that white noise has its variance."""
+    sides = zip(frames.shape[-2:], (least_y, least_x), strict=True)
+    beyond = np.logical_and.outer(*(np.arange(n) / (2 * n) > least for n, least in sides))
     if beyond.mean() < _SMALLEST_SHARE:
         return None
     spectrum = dctn(frames - frames.mean(axis=(-2, -1), keepdims=True), axes=(-2, -1), norm="ortho")

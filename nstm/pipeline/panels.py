@@ -81,7 +81,7 @@ def time_note(panels: Sequence[Panel]) -> str:
 
 
 def regions_of(trust: str | Path | None) -> list[list[np.ndarray]]:
-    """Outlines (um) of the regions of every acquisition that must not be believed."""
+    """Outlines (um) of the regions of every acquisition that must not be believed, or only with care."""
     if trust is None:
         return []
     return [

@@ -27,7 +27,9 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
     """
     limit_px = 0.5 / cutoff / fit.pixel_um
     passband = fit.system.passband()
-    regions = _regions(fit, passband)
+    regions = _regions(fit, fit.residual, passband)
+    if fit.smooth_residual is not None:
+        regions += [region | {"slides": True} for region in _regions(fit, fit.smooth_residual, passband)]
     return {
         "seconds": fit.trace.seconds,
         "compile_seconds": fit.trace.compile_seconds,
@@ -46,6 +48,7 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
             "scene_coarsest": fit.settings.of_scene.scene_coarsest,
             "motion_rate": fit.settings.of_motion.motion_rate,
             "motion_sliding_levels": fit.settings.multigrid.motion_sliding_levels,
+            "late_from": fit.settings.late_from,
             "seed": fit.settings.seed,
         },
         "plane_spread_s": float(np.ptp(fit.times_s, axis=-1).max()),
@@ -64,12 +67,12 @@ def _seen(fit: Fit | Tiles) -> np.ndarray:
     return np.flatnonzero(np.isfinite(fit.residual).all(axis=(1, 2, 3)))
 
 
-def _regions(fit: Fit | Tiles, passband: float) -> list[dict[str, Any]]:
-    """Regions of the field that are not explained; none where a pixel of a measurement sees the whole scene."""
+def _regions(fit: Fit | Tiles, residual: np.ndarray, passband: float) -> list[dict[str, Any]]:
+    """Regions of the field that ``residual`` shows; none where a pixel of a measurement sees the whole scene."""
     if not fit.located:
         return []
     seen = _seen(fit)
-    found = lost_regions(inner(fit.residual[seen], fit.settings.margin_px), fit.pixel_um, passband)
+    found = lost_regions(inner(residual[seen], fit.settings.margin_px), fit.pixel_um, passband)
     return [_within_field(r | {"frames": [int(seen[i]) for i in r["frames"]]}, fit) for r in found]
 
 

@@ -67,8 +67,8 @@ def verdict(record: Mapping[str, Any]) -> dict[str, Any]:
         passband), ``held_out_error`` (rms, noise units), ``held_out_ratio_to_static, motion_px_per_interval``,
         ``motion_px`` (displacements in camera pixels between frames and in an exposure, and the ``resolution``, half
         a period at the cutoff), ``regions`` that were lost, with outlines in um
-        (:func:`nstm.spacetime.residual.lost_regions`), ``blurred_frames`` and the spread over ``seeds``; None or empty
-        for what was not measured.
+        (:func:`nstm.spacetime.residual.lost_regions`), or are explained only by parts that slide past each other
+        (``slides``), ``blurred_frames`` and the spread over ``seeds``; None or empty for what was not measured.
     """
     reasons = [dict(r) for r in record.get("reasons") or []]
     residuals = _finite(record.get("residual_noise_units"))
@@ -77,6 +77,7 @@ def verdict(record: Mapping[str, Any]) -> dict[str, Any]:
     step = _number(motion.get("per_interval_max"))
     ratio = held_out / static if held_out is not None and static else None
     regions, blurred = list(record.get("regions") or []), list(record.get("blurred_frames") or [])
+    slid = [region for region in regions if region.get("slides")]
     entry = {
         "index": record.get("index"),
         "residual_noise_units": _rms(residuals),
@@ -90,9 +91,9 @@ def verdict(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     if record.get("status") != "fail":  # what failed has its own reasons and no figures
         reasons += _residual_reasons(record.get("residual_noise_units") or [])
-        reasons += _region_reasons(regions, len(residuals))
+        reasons += _region_reasons([region for region in regions if not region.get("slides")], len(residuals))
         reasons += _held_out_reasons(held_out, ratio, _number(motion.get("total_rms")))
-        reasons += _sliding_reasons(record.get("start") or {}) + _step_reasons(motion)
+        reasons += _sliding_reasons(record.get("start") or {}, slid) + _step_reasons(motion)
         reasons += _blur_reasons(motion, blurred)
         reasons += _seed_reasons(record.get("seeds") or {})
     elif not any(r.get("severity") == "fail" for r in reasons):
@@ -200,12 +201,16 @@ def _region_reasons(regions: Sequence[Mapping[str, Any]], frames: int) -> list[R
     return reasons
 
 
-def _region_text(region: Mapping[str, Any]) -> str:
-    """What happened in a region that movie and figures outline, and what not to do there."""
+def _place(region: Mapping[str, Any]) -> str:
+    """A region that movie and figures outline."""
     (height, width), (y, x) = region["size_um"], region["centre_um"]
     planes = f", plane(s) {counted(region['planes'])}" if len(region["planes"]) > 1 or any(region["planes"]) else ""
-    where = f"the marked region ({height:.1f} x {width:.1f} um around (y, x) = ({y:.1f}, {x:.1f}) um{planes})"
-    step, between = _number(region.get("motion_px")), region.get("between_frames")
+    return f"the marked region ({height:.1f} x {width:.1f} um around (y, x) = ({y:.1f}, {x:.1f}) um{planes})"
+
+
+def _region_text(region: Mapping[str, Any]) -> str:
+    """What happened in a region, and what not to do there."""
+    where, step, between = _place(region), _number(region.get("motion_px")), region.get("between_frames")
     frames, most = counted(region["frames"]), f"{region['residual_noise_units']:.1f} times the noise"
     if step is not None and step >= 1 and between:
         first, last = sorted(between)
@@ -215,13 +220,17 @@ def _region_text(region: Mapping[str, Any]) -> str:
     return f"frame(s) {frames} are not explained in {where}, {most}: {why}; do not read structure there"
 
 
-def _sliding_reasons(start: Mapping[str, Any]) -> list[Reason]:
-    """What else would be explained as parts that slide past each other."""
+def _sliding_reasons(start: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> list[Reason]:
+    """Where, and in which frames, only parts that slide past each other explain what was seen."""
     if not start.get("motion_sliding_levels"):
         return []
+    where = f" in {_place(regions[0])}" if regions else ""
+    where += f" and {len(regions) - 1} more, which trust.json outlines" if len(regions) > 1 else ""
+    lost = counted(sorted({frame for region in regions for frame in region["frames"]}))
     text = (
-        "the frames are explained by parts that slide past each other: structure that appears, fades or switches would "
-        "be explained so too, wrongly; where that may be, compare with reconstruction.brightness_terms = 3"
+        f"{f'frame(s) {lost}' if regions else 'the frames'} are explained only by parts that slide past each "
+        f"other{where}: structure that appears, fades or switches would be explained so too, wrongly; do not read "
+        "structure there unless parts are known to slide, and compare with reconstruction.brightness_terms = 3"
     )
     return [reason("warn", "slides", text)]
 

@@ -41,6 +41,8 @@ Microscope = SimMicroscope | DpcMicroscope | LenslessCamera
 
 #: Height of the target in widths of its widest bar, and the share of the field that it may fill.
 _HEIGHT, _SHARE = 27.0, 0.95
+#: Standard deviation of small eddies, camera pixels.
+_EDDY_PX = 12.0
 #: Direction (y, x) of motions along a line: no axis of the camera.
 _ALONG = np.array([0.53, 0.848])
 
@@ -113,6 +115,23 @@ def _deformation(field: Field, pixels: float) -> Motion:
     return field.travelling(motion.scaled, pixels)
 
 
+def _eddies(field: Field, pixels: float) -> Motion:
+    """Many small eddies, each as large as an organelle whatever the field, that swing within two acquisitions."""
+    height, width = field.size_um[-2:]
+    apart = 4 * _EDDY_PX * field.pixel_um
+    motion = field.planar(
+        deformation(
+            field.seed,
+            (0.0, 0.0, height, width),
+            size_um=_EDDY_PX * field.pixel_um,
+            amplitude_um=1.0,
+            period_s=2 * field.duration_s,
+            number=round(height * width / apart**2),
+        )
+    )
+    return field.travelling(motion.scaled, pixels)
+
+
 def _flow(field: Field, pixels: float) -> Motion:
     def faster(um: float) -> Motion:
         return flow(
@@ -147,6 +166,7 @@ MOTIONS: Mapping[str, Callable[[Field, float], Motion]] = {
     ),
     # camera pixels of the farthest point
     "deformation": _deformation,
+    "eddies": _eddies,
     "flow": _flow,
 }
 

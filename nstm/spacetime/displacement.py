@@ -37,14 +37,14 @@ def invert(displacement: np.ndarray, canonical: np.ndarray, start: np.ndarray) -
     return points
 
 
-def material_displacement(now: np.ndarray, before: np.ndarray, lattice: int = 4) -> np.ndarray:
+def material_displacement(now: np.ndarray, before: np.ndarray, lattice: int) -> np.ndarray:
     """Movement since the earlier time of the structure that now lies at each pixel.
 
     Args:
         now: ``(d, *space)``, backward warp at the later time, pixels.
         before: the same at the earlier time.
-        lattice: the inverse is found on every ``lattice``-th pixel and interpolated between; the motion grids are
-            coarser than that.
+        lattice: the inverse is found on every ``lattice``-th pixel and interpolated between: no more than the distance
+            between which the displacement is smooth.
 
     Returns:
         ``(d, *space)``, pixels; a sample that moved +8 px along x gives +8 there.

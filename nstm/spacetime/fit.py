@@ -89,6 +89,12 @@ def _advance(
     return parameters, moments, step + count, history
 
 
+@jax.jit
+def _finite(parameters: Parameters) -> Array:
+    """Whether every coefficient is."""
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(parameters)]).all()
+
+
 def _last_known(errors: np.ndarray, before: np.ndarray) -> np.ndarray:
     """``errors (steps, m)`` with the last known of each frame where it had no turn; ``before (m,)`` the first step."""
     filled = errors.copy()
@@ -210,8 +216,9 @@ def fit(
             errors = _last_known(np.asarray(by_frame)[:count], done.history[-1][-1] if done.history else unseen)
             if compile_seconds is None:
                 compile_seconds = time.perf_counter() - dispatch
-            if not np.all(np.isfinite(errors)):
-                done.state, bad = good, done.step + int(np.argmax(~np.isfinite(errors).all(1)))
+            known = np.isfinite(errors).all(axis=1)
+            if not known.all() or not _finite(parameters):
+                done.state, bad = good, done.step + (count - 1 if known.all() else int(np.argmin(known)))
                 message = f"the fit broke down at step {bad}: lower scene_rate or motion_rate, or check the data"
                 raise FitError(message, State(good[0], good[1], done.step) if done.step else None)
             done.state = parameters, moments
@@ -224,9 +231,11 @@ def fit(
             limit = (settings.stop_at_noise or 1.0) * noise_variance
             if done.search is None and mean(done.history[-1][-1:])[0] <= limit:
                 done.early = done.finished = True
-            left = 0 if done.finished else to_finish - done.final_steps
-            for count, parameters, search, errors in finished(objective, done.state[0], done.search, left):
-                if not np.all(np.isfinite(errors)):
+                pause(True, written)
+            left = to_finish - done.final_steps
+            rest = () if done.finished else finished(objective, done.state[0], done.search, left)
+            for count, parameters, search, errors in rest:
+                if not np.all(np.isfinite(errors)) or not _finite(parameters):
                     message = (
                         f"the fit broke down after step {done.step}: check the data, or set multigrid.final_share to 0"
                     )

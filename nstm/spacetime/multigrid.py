@@ -22,6 +22,8 @@ from nstm.spacetime.resampling import doubled, interpolation, spline, spread
 
 #: Time intervals of the finest motion grid where the settings do not say.
 _MOST_INTERVALS = 8
+#: Cells of the finest motion grid where the settings do not say: so many at least, and none of more pixels.
+_FEWEST_CELLS, _LARGEST_CELL_PX = 12, 24
 #: Squared gradient of the displacement up to which neighbours of parts that slide count as alike.
 _ALIKE = 1e-3
 
@@ -119,6 +121,7 @@ class MotionGrids(Motion):
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     unit_px: float = eqx.field(static=True)
     cells: int = eqx.field(static=True)
+    pitch_px: float = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
     shares: tuple[float, ...] = eqx.field(static=True)
     shaking: float = eqx.field(static=True)
@@ -128,12 +131,13 @@ class MotionGrids(Motion):
 
     def __init__(self, shape: tuple[int, int, int], frames: int, settings: Multigrid) -> None:
         space = shape if shape[0] > 1 else shape[1:]
-        cells = geometric(settings.motion_coarsest_cells, settings.motion_finest_cells, settings.motion_levels)
+        self.cells = settings.motion_finest_cells or max(_FEWEST_CELLS, round(max(space) / _LARGEST_CELL_PX))
+        cells = geometric(settings.motion_coarsest_cells, self.cells, settings.motion_levels)
         every = max(1, frames - 1)
         times = geometric(1, settings.motion_time_nodes or min(_MOST_INTERVALS, every), settings.motion_levels)
         grids = list(zip(cells, times, strict=True))
         grids.insert(len(grids) // 2, (1, every))
-        sliding = [settings.motion_finest_cells * 2 ** (i + 1) for i in range(settings.motion_sliding_levels)]
+        sliding = [self.cells * 2 ** (i + 1) for i in range(settings.motion_sliding_levels)]
         finest = sliding[-1] if sliding else cells[-1]
         fine = [2 * n + 1 for n in sides(finest, space)]
         nodes = [np.linspace(0, 1, n) for n in fine]
@@ -148,10 +152,11 @@ class MotionGrids(Motion):
         )
         self.unit_px = float(np.sqrt(shape[1] * shape[2]))
         # where nothing slides, neighbours still move alike: the finer levels are for a few edges
-        self.cells, self.slides = settings.motion_finest_cells, bool(sliding)
+        self.slides = bool(sliding)
         alike, free = (len(space) * times[-1] * math.prod(sides(c, space)) for c in (self.cells, finest))
         self.freedom, self.shaking = free, SHAKING * alike
         self.pitches = tuple(full / (n - 1) for n, full in zip(fine, space, strict=True))
+        self.pitch_px = min(self.pitches)
         # every second node: between them the finest level knows nothing
         self.octaves = Octaves([n // 2 + 1 for n in fine], [2 * pitch for pitch in self.pitches])
         self.shares = (1.0,) if self.slides else (*self.octaves.shares, 1.0)
@@ -187,7 +192,7 @@ class MotionGrids(Motion):
             total = total + spread(jnp.tensordot(t, weight * c, axes=(1, 1)), matrices)
         return total * self.unit_px
 
-    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
+    def roughness(self, nodes: Float[Array, "n k d *nodes"]) -> Float[Array, "b"]:
         """Mean squared gradient of the displacement (pixels per pixel), octave by octave, last that of the whole.
 
         Where parts slide, the usual one of all.

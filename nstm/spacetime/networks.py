@@ -115,6 +115,7 @@ class MotionNetwork(Motion):
     field: tuple[int, ...] = eqx.field(static=True)
     sizes: tuple[int, ...] = eqx.field(static=True)
     cells: int = eqx.field(static=True)
+    pitch_px: float = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
     shares: tuple[float, ...] = eqx.field(static=True)
     shaking: float = eqx.field(static=True)
@@ -137,6 +138,7 @@ class MotionNetwork(Motion):
             Lattice(level, [np.linspace(0, 1, level.cells[0] + 1), *space]) for level in self.embedding.levels
         )
         self.cells = max(cells[-1][1:], default=1)
+        self.pitch_px = max(self.field) / self.cells
         self.freedom = len(self.field) * math.prod(cells[-1])
         self.shares, self.shaking = (1.0, 1.0), SHAKING * self.freedom
 
@@ -172,6 +174,6 @@ class MotionNetwork(Motion):
         """The displacement of every pixel."""
         return jnp.broadcast_to(nodes, (*nodes.shape[:2], *self.field))
 
-    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
+    def roughness(self, nodes: Float[Array, "n k d *nodes"]) -> Float[Array, "b"]:
         """Mean squared gradient of the displacement (pixels per pixel): of the parts, of the field as a whole."""
         return mean_squared_gradient(nodes)

@@ -17,8 +17,8 @@ from nstm.spacetime.renderer import Parameters, Renderer
 from nstm.spacetime.rendering import Still
 from nstm.spacetime.representation import windows
 
-#: Mean squares that count as none: gradients of the displacement; those of its change of velocity per mean step; that
-#: change itself.
+#: Mean squares that count as none: gradients of the displacement, of a coefficient where there are octaves; those of
+#: its change of velocity per mean step; that change itself.
 _EVEN, _STEADY, _CALM = 1e-4, 1e-5, 1e-4
 #: Weights in a volume beside those of a plane, measured: of the scene's curvature, whose values are larger by far than
 #: those of its frames, each of which spreads a structure over all planes; and of the motion priors, since most of a fit

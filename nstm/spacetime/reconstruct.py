@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from nstm.acquisition import DataError
-from nstm.optics.noise import noise_variance
+from nstm.optics.noise import noise_at_most, noise_variance
 from nstm.settings import Reconstruction, override
 from nstm.spacetime.checkpoint import Progress
 from nstm.spacetime.fit import FitError, State, Trace, fit
 from nstm.spacetime.memory import available_bytes, peak_bytes
 from nstm.spacetime.multigrid import MotionGrids
 from nstm.spacetime.renderer import make_renderer, predict
-from nstm.spacetime.residual import WINDOW_AREA_PX, inner, lost_for_long
+from nstm.spacetime.residual import WINDOW_AREA_PX, inner, lost_in_several_frames
 from nstm.spacetime.result import Fit, forward_model
 from nstm.spacetime.tiles import Tiles, Tiling, plan
 from nstm.systems.base import ImagingSystem
@@ -39,8 +39,8 @@ EXACT = 1e-3
 _LATE = 0.5
 #: Levels that are added for parts that slide past each other, and how often a fit is then done again.
 _SLIDING_LEVELS, _PASSES = 2, 2
-#: Pixels lost for long from which on a fit is done again: half of what a window averages over; measured.
-_LONG_LOST_PX = WINDOW_AREA_PX / 2
+#: Pixels lost in several frames from which on a fit is done again: half of what a window averages over; measured.
+_LOST_PX = WINDOW_AREA_PX / 2
 
 
 _DAMAGED = "the frames hold NaN or infinity: mend or drop this acquisition"
@@ -268,10 +268,11 @@ def _fit(
     noise = noise_variance(measured, recording.pixel_um, system.passband())
     noise = None if noise is None else noise.mean(axis=1)
     known = np.isfinite(measured).all(axis=(1, 2, 3))
-    scaled_noise = None if noise is None else float(np.mean(noise[known])) / scale**2
+    # where the camera samples too coarsely to tell, the most that it can be serves the priors, and every start is tried
+    scaled_noise = float(np.mean(noise_at_most(measured[known]) if noise is None else noise[known])) / scale**2
     varied = float(measured.var(axis=(1, 2, 3))[known].mean()) / scale**2
     limit = _FOUND_DEEP if make_renderer(model, settings).deep else FOUND
-    enough = None if scaled_noise is None else limit * scaled_noise + EXACT * varied
+    enough = 0.0 if noise is None else limit * scaled_noise + EXACT * varied
 
     spent: dict[str, tuple[float, float]] = {}  # s of every run, and those to compile
 
@@ -306,7 +307,7 @@ def _fit(
             trace=replace(trace, seconds=seconds, compile_seconds=compile_seconds),
         )
 
-    if not move or enough is None:
+    if not move:
         return result(run(settings, _name(0, settings, settings)))
     kind, so_far = _leader(settings, model.joins_late, run)
     best: _Ended | None = None
@@ -344,15 +345,16 @@ def _slid(
 
     def lost(fit: Fit) -> int:
         residual = inner(fit.residual[seen], settings.margin_px)
-        return lost_for_long(residual, fit.pixel_um, fit.system.passband())
+        return lost_in_several_frames(residual, fit.pixel_um, fit.system.passband())
 
     if not settings.sliding or settings.parts.motion != "grids" or found.frame_shape[0] > 1 or not found.located:
         return found
-    if settings.multigrid.motion_sliding_levels or (before := lost(found)) < _LONG_LOST_PX:
+    if settings.multigrid.motion_sliding_levels or (before := lost(found)) < _LOST_PX:
         return found
     again = sliding(found.settings)
     renderer = make_renderer(found.renderer.model, again)
     assert isinstance(renderer.motion, MotionGrids)
+    smooth_residual = found.residual
     for number in range(_PASSES):
         begin = {**renderer.initial(again.seed), "illumination": found.parameters["illumination"]}
         begin["motion"] = renderer.motion.with_sliding(found.parameters["motion"])
@@ -365,5 +367,5 @@ def _slid(
         if after > before / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
             seconds, compile_seconds = slid.trace.seconds, slid.trace.compile_seconds  # those of all runs
             return replace(found, trace=replace(found.trace, seconds=seconds, compile_seconds=compile_seconds))
-        found, before = slid, after
+        found, before = replace(slid, smooth_residual=smooth_residual), after
     return found

@@ -55,6 +55,7 @@ class Motion(eqx.Module):
     """
 
     cells: eqx.AbstractVar[int]  # along the longest side, finest level: the detail that the motion can have
+    pitch_px: eqx.AbstractVar[float]  # distance of the nodes; between them the displacement is smooth
     freedom: eqx.AbstractVar[int]  # how many independent numbers the motion has
     shares: eqx.AbstractVar[tuple[float, ...]]  # of them, for each value of :meth:`roughness`
     shaking: eqx.AbstractVar[float]  # for how many numbers the prior on shaking as a whole counts
@@ -84,15 +85,15 @@ class Motion(eqx.Module):
         return self.spread(self.nodes(coefficients, in_time, alpha))
 
     @abc.abstractmethod
-    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
+    def roughness(self, nodes: Float[Array, "n k d *nodes"]) -> Float[Array, "b"]:
         """Mean squared gradients of the displacement (pixels per pixel), a gauge where nothing tells the motion.
 
         Each is of some of the numbers that the motion has: of parts against each other, of the field as a whole.
         """
 
 
-def mean_squared_gradient(nodes: Float[Array, "... *nodes"]) -> Float[Array, "2"]:
-    """Variance over the last two or three axes of the difference of neighbours, and mean square of its mean; summed."""
+def mean_squared_gradient(nodes: Float[Array, "n k d *nodes"]) -> Float[Array, "2"]:
+    """Variance over the nodes of the difference of neighbours, and mean square of its mean; summed over their axes."""
     field = tuple(range(3 - nodes.ndim, 0))
     apart = whole = jnp.zeros((), nodes.dtype)
     for axis in field:
@@ -135,6 +136,7 @@ class KnownMotion(Motion):
     displacement: Float[Array, "t d *space"]
     knots: tuple[float, ...] = eqx.field(static=True)
     cells: int = eqx.field(static=True)
+    pitch_px: float = eqx.field(static=True)
     freedom: int = eqx.field(static=True)
     shares: tuple[float, ...] = eqx.field(static=True)
     shaking: float = eqx.field(static=True)
@@ -143,7 +145,7 @@ class KnownMotion(Motion):
         tau, first = np.unique(relative_times(np.ravel(times), np.asarray(times)), return_index=True)
         self.knots = tuple(tau.tolist())
         self.displacement = jnp.asarray(np.reshape(displacement, (-1, *np.shape(displacement)[2:]))[first], float)
-        self.cells = max(np.shape(displacement)[3:])
+        self.cells, self.pitch_px = max(np.shape(displacement)[3:]), 1.0
         self.freedom, self.shares, self.shaking = 0, (), 0.0
 
     def initial(self, seed: int) -> Coefficients:
@@ -166,6 +168,6 @@ class KnownMotion(Motion):
         """The displacement at the times of ``in_time``."""
         return in_time
 
-    def roughness(self, nodes: Float[Array, "... *nodes"]) -> Float[Array, "b"]:
+    def roughness(self, nodes: Float[Array, "n k d *nodes"]) -> Float[Array, "b"]:
         """None: nothing is found."""
         return jnp.zeros(0, nodes.dtype)

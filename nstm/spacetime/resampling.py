@@ -25,9 +25,7 @@ def interpolation(nodes: int, points: np.ndarray) -> np.ndarray:
 
 
 def spline(nodes: int, points: np.ndarray) -> np.ndarray:
-    """Natural cubic spline through equidistant ``nodes`` over [0, 1] at ``points`` in [0, 1]; ``(points, nodes)``."""
-    if nodes == 1:
-        return np.ones((len(points), 1), np.float32)
+    """Natural cubic spline through equidistant ``nodes`` (2 or more) over [0, 1] at ``points``; ``(points, nodes)``."""
     return CubicSpline(np.linspace(0, 1, nodes), np.eye(nodes), bc_type="natural")(points).astype(np.float32)
 
 

@@ -110,7 +110,7 @@ def local_noise_units(residual: Array, pixel_um: float, passband: float) -> Arra
     return np.asarray(np.sqrt(unexplained / _positive(noise)))
 
 
-def lost_for_long(residual: Array, pixel_um: float, passband: float) -> int:
+def lost_in_several_frames(residual: Array, pixel_um: float, passband: float) -> int:
     """Pixels where the residual of two frames or more is more than chance explains; 0 where nobody can tell.
 
     Those within two windows of the border do not count: there structure enters that most frames do not show.

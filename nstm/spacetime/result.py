@@ -29,6 +29,8 @@ from nstm.systems.forward import ForwardModel
 DETERMINED_PX = 0.25
 #: Share of the noise that every fit takes for structure at the least.
 LEAST_FITTED_NOISE = 0.1
+#: Pixels between places where the displacement is worked out, at the most.
+_LATTICE_PX = 4
 _SCHEMA = 5
 _PARTS = ("scene", "motion", "change", "illumination")
 
@@ -41,6 +43,7 @@ class Fit:
     the frames, ``residual`` is measured minus predicted ``(m, z, v, u)`` in counts, ``noise_variance`` ``(m,)`` in
     counts squared (``None`` where it cannot be read from the frames), both NaN of a frame that was left out, ``scale``
     the counts that the engine works in units of; the seconds of ``trace`` are those of all starts and passes.
+    ``smooth_residual`` is what a smooth motion had left where grids for parts that slide were added, else ``None``.
     """
 
     system: ImagingSystem
@@ -54,6 +57,7 @@ class Fit:
     residual: np.ndarray
     noise_variance: np.ndarray | None
     trace: Trace
+    smooth_residual: np.ndarray | None = None
 
     @functools.cached_property
     def renderer(self) -> Renderer:
@@ -114,8 +118,9 @@ class Fit:
         shape = tuple(count for _, count in renderer.model.output_field)
         result = np.full((len(times_s), len(pitch), *shape), np.nan, np.float32)
         known = self._determined
+        lattice = int(np.clip(renderer.motion.pitch_px, 1, _LATTICE_PX))
         for i in range(1, len(times_s)):
-            moved = material_displacement(warps[i], warps[i - 1]) * pitch.reshape(-1, *[1] * len(pitch))
+            moved = material_displacement(warps[i], warps[i - 1], lattice) * pitch.reshape(-1, *[1] * len(pitch))
             result[i] = np.where(known, self._field(renderer, moved).reshape(-1, *shape), np.nan)
         return result
 
@@ -153,8 +158,8 @@ class Fit:
             "early": self.trace.early,
             "snapshots": list(self.trace.snapshots),
         }
-        if self.noise_variance is not None:
-            arrays["noise_variance"] = self.noise_variance
+        optional = {"noise_variance": self.noise_variance, "smooth_residual": self.smooth_residual}
+        arrays |= {name: array for name, array in optional.items() if array is not None}
         partial = Path(path).with_name(f".{Path(path).name}.partial-{os.getpid()}")
         with partial.open("wb") as file:
             np.savez(
@@ -310,6 +315,7 @@ def load(path: str | os.PathLike[str]) -> Fit:
         trace=Trace(
             arrays["loss"], arrays["frame_loss"], meta["seconds"], meta["compile_seconds"], snapshots, meta["early"]
         ),
+        smooth_residual=arrays.get("smooth_residual"),
     )
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from nstm.acquisition import DataError
 from nstm.optics.grids import samples
-from nstm.settings import Reconstruction
+from nstm.settings import Reconstruction, override
 from nstm.spacetime import result
 from nstm.spacetime.fit import Trace
 from nstm.spacetime.result import Fit
@@ -126,8 +126,10 @@ class Tiles:
 
     @property
     def settings(self) -> Reconstruction:
-        """Those of the tile that needed the coarsest start."""
-        return min((fit.settings for fit in self.fits), key=lambda s: s.of_scene.scene_coarsest)
+        """Those of the tile that needed the coarsest start, with the levels for parts that slide of any tile."""
+        coarsest = min((fit.settings for fit in self.fits), key=lambda s: s.of_scene.scene_coarsest)
+        levels = max(fit.settings.multigrid.motion_sliding_levels for fit in self.fits)
+        return override(coarsest, {"multigrid": {"motion_sliding_levels": levels}})
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -196,6 +198,15 @@ class Tiles:
     def residual(self) -> np.ndarray:
         """Measured minus predicted ``(m, z, v, u)``, counts."""
         return self._blend((fit.residual for fit in self.fits), 1.0)
+
+    @cached_property
+    def smooth_residual(self) -> np.ndarray | None:
+        """See :class:`Fit`; ``None`` where no tile has one."""
+        smooth = [fit.smooth_residual for fit in self.fits]
+        if all(residual is None for residual in smooth):
+            return None
+        each = zip(smooth, self.fits, strict=True)
+        return self._blend((fit.residual if residual is None else residual for residual, fit in each), 1.0)
 
     @property
     def snapshots(self) -> dict[int, np.ndarray]:
@@ -336,7 +347,7 @@ def plan(
     if least <= available:
         together, fewer = settings.frames_at_once or frames, settings
         while whole > available and together > 1:
-            together = max(1, together // 2)
+            together = next(n for n in range(together - 1, 0, -1) if frames % n == 0)
             fewer = settings.model_copy(update={"frames_at_once": together})
             whole = need(field, fewer)
         print(f"{_short(whole, available)}: {together} frames are rendered together", file=sys.stderr)

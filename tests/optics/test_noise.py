@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nstm.optics.noise import noise_variance
+from nstm.optics.noise import noise_at_most, noise_variance
 from nstm.simulate import SimMicroscope, er_network, simulate_sim, still, structure_area
 
 
@@ -26,3 +26,11 @@ def test_noise_of_an_unevenly_bright_field(photons: float, seed: int) -> None:
 
 def test_no_estimate_where_the_camera_samples_coarsely() -> None:
     assert noise_variance(np.ones((64, 64), np.float32), 0.1, 7.0) is None
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 64])
+def test_the_most_that_the_noise_can_be_is_known_of_any_frame(rows: int) -> None:
+    noise = np.random.default_rng(0).normal(scale=3.0, size=(20, rows, 400)).astype(np.float32)
+    assert noise_at_most(noise).mean() == pytest.approx(9, rel=0.1)  # 20 frames of 40 coefficients or more
+    smooth = 100 * np.sin(np.arange(400) / 10)  # what is transferred well below the highest frequencies
+    assert noise_at_most(noise + smooth.astype(np.float32)).mean() == pytest.approx(9, rel=0.1)

@@ -57,6 +57,10 @@ def test_a_good_fit_passes():
         ({"residual": trust.RESIDUAL_FAIL + 0.01}, ("fail", "residual")),
         ({"residual": 0.5}, ("warn", "overfitted")),
         ({"start": {"motion_sliding_levels": 2}}, ("warn", "slides")),
+        (
+            {"start": {"motion_sliding_levels": 2}, "regions": [{**REGION, "share": 0.9, "slides": True}]},
+            ("warn", "slides"),
+        ),
         ({"step": 2.0, "motion_px": {"per_interval_max": 2.5, "per_interval_95": [1.0]}}, ("warn", "fast")),
         ({"motion_px": {"per_interval_max": 6.0, "per_interval_95": [1.0, 5.0]}}, ("fail", "too_fast")),
         ({"motion_px": {"per_exposure_95": 0.9, "resolution": 0.8}}, ("warn", "moves_in_exposure")),
@@ -86,6 +90,15 @@ def test_a_frame_that_was_left_out_does_not_shift_the_numbers_of_others():
 
 def test_a_still_sample_need_not_beat_the_static_model():
     assert verdict(record(error=1.4, static=1.0, total=0.1, step=0.02))["status"] == "pass"
+
+
+def test_regions_that_only_sliding_parts_explain_are_told_with_their_place_and_frames():
+    slid = {**REGION, "slides": True}
+    (told,) = verdict(record(start={"motion_sliding_levels": 2}, regions=[slid, {**slid, "frames": [2]}]))["reasons"]
+    assert told["message"].startswith(
+        "frame(s) 2, 6, 7 are explained only by parts that slide past each other in the marked region (0.5 x 0.7 um "
+        "around (y, x) = (1.0, 2.0) um) and 1 more, which trust.json outlines: "
+    )
 
 
 def test_a_lost_region_is_told_with_its_place_its_frames_and_its_motion():

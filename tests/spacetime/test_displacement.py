@@ -12,14 +12,14 @@ def backward_of_shift(shift_yx, shape=(64, 80)):
 
 
 def test_a_sample_that_moved_plus_eight_in_x_has_plus_x_displacement():
-    moved = material_displacement(backward_of_shift((0, 8)), backward_of_shift((0, 0)))
+    moved = material_displacement(backward_of_shift((0, 8)), backward_of_shift((0, 0)), 4)
     inner = moved[:, 8:-8, 16:-16]
     np.testing.assert_allclose(inner[1], 8, atol=0.01)
     np.testing.assert_allclose(inner[0], 0, atol=0.01)
 
 
 def test_displacement_is_relative_to_the_earlier_time_whatever_the_canonical_frame():
-    moved = material_displacement(backward_of_shift((3, 1)), backward_of_shift((1, -2)))
+    moved = material_displacement(backward_of_shift((3, 1)), backward_of_shift((1, -2)), 4)
     np.testing.assert_allclose(moved[:, 10:-10, 10:-10], np.broadcast_to([[[2.0]], [[3.0]]], (2, 44, 60)), atol=0.01)
 
 
@@ -31,12 +31,21 @@ def test_a_rotation_is_inverted():
     # the structure now at r was at R(-angle) r
     before_y, before_x = cos * y - sin * x, sin * y + cos * x
     backward = np.stack([before_y - y, before_x - x]).astype(np.float32)
-    moved = material_displacement(backward, np.zeros_like(backward))
+    moved = material_displacement(backward, np.zeros_like(backward), 4)
     np.testing.assert_allclose(moved, -backward, atol=0.02)
-    back = material_displacement(np.zeros_like(backward), backward)[:, 20:-20, 20:-20]
+    back = material_displacement(np.zeros_like(backward), backward, 4)[:, 20:-20, 20:-20]
     after_y, after_x = cos * y + sin * x, -sin * y + cos * x
     expected = np.stack([y - after_y, x - after_x])[:, 20:-20, 20:-20]
     np.testing.assert_allclose(back, expected, atol=0.05)
+
+
+def test_a_slip_between_two_pixels_stays_one_where_every_pixel_is_looked_at():
+    backward = np.zeros((2, 32, 32), np.float32)
+    backward[1, 16:] = -4.0
+    fine, coarse = (material_displacement(backward, np.zeros_like(backward), lattice)[1] for lattice in (1, 4))
+    expected = np.where(np.arange(32) >= 16, 4.0, 0.0)[:, None] + np.zeros(20)
+    np.testing.assert_allclose(fine[:, 6:-6], expected, atol=0.01)
+    assert np.ptp(coarse[12:17, 16]) > 1, "between the places of a coarser lattice it is smeared"
 
 
 def test_trajectories_follow_the_structure():

@@ -252,6 +252,43 @@ def test_a_fit_that_breaks_down_later_keeps_the_last_good_state(small, monkeypat
         np.testing.assert_array_equal(kept, before)
 
 
+def test_a_last_step_that_breaks_down_keeps_the_state_before(small, monkeypatch):
+    renderer, data, few = small
+    advance = fitting._advance
+
+    def breaking(fixed, parameters, moments, step, count):
+        begun = int(step)
+        parameters, *rest = advance(fixed, parameters, moments, step, count)
+        if begun == 20:  # the frames are judged before a step, so none of them shows it
+            parameters = {**parameters, "motion": jax.tree.map(lambda c: c * np.nan, parameters["motion"])}
+        return parameters, *rest
+
+    monkeypatch.setattr(fitting, "_advance", breaking)
+    with pytest.raises(FitError, match="broke down at step 39") as error:
+        fit(renderer, data, few)
+    assert error.value.state.step == 20
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(error.value.state.parameters))
+
+
+def test_where_the_noise_is_unknown_the_most_that_it_can_be_serves_and_all_starts_are_tried(monkeypatch):
+    module = importlib.import_module("nstm.spacetime.reconstruct")
+    given = []
+
+    def noted(*args, noise_variance, **more):
+        given.append(noise_variance)
+        return fit(*args, noise_variance=noise_variance, **more)
+
+    monkeypatch.setattr(module, "fit", noted)
+    monkeypatch.setattr(module, "noise_variance", lambda *_: None)
+    system, frames, times, known = recorded((0, 0.5))
+    few = Reconstruction.model_validate({"steps": 20, "starts": 2, "sliding": False, "multigrid": {"scene_levels": 3}})
+    result = nstm.reconstruct(system, frames, times, few, calibration=known)
+    assert result.noise_variance is None
+    assert len(given) == 2
+    # frames of 4 counts squared, which are smooth: hardly anything else is at the highest frequencies
+    np.testing.assert_allclose(given, 4 / result.scale**2, rtol=0.15)
+
+
 @pytest.mark.parametrize(("found", "tried"), [(1e9, 1), (0.0, 3)])
 def test_coarser_starts_are_tried_until_the_residual_is_at_the_noise(monkeypatch, found, tried):
     module = importlib.import_module("nstm.spacetime.reconstruct")

@@ -10,7 +10,7 @@ from nstm.quality import trust
 from nstm.quality.blur import SURE, motion_blur
 from nstm.quality.trust import verdict
 from nstm.settings import Reconstruction
-from nstm.spacetime.residual import in_noise_units, local_noise_units, lost_for_long, lost_regions
+from nstm.spacetime.residual import in_noise_units, local_noise_units, lost_in_several_frames, lost_regions
 from nstm.systems.sim import Sim, SimSettings
 from tests.spacetime.test_reconstruct import blobs
 from tests.systems.test_sim import calibration, settings
@@ -134,7 +134,7 @@ def test_a_structure_that_appears_is_a_region_in_a_fit_that_is_otherwise_good(re
     def sample(i):
         return blobs((0, 0.5 * i)) + (0.3 * spot(60, 30) if i >= 5 else 0)
 
-    entry = recording(sample, sliding=False)
+    entry, slid = recording(sample, sliding=False), recording(sample)
     assert entry["residual_noise_units"] < trust.RESIDUAL_WARN  # the mean over the field does not see it
     (region,) = entry["regions"]
     np.testing.assert_allclose(region["centre_um"], [30 * PIXEL, 15 * PIXEL], atol=3 * PIXEL)
@@ -144,9 +144,13 @@ def test_a_structure_that_appears_is_a_region_in_a_fit_that_is_otherwise_good(re
     assert f"in the marked region ({' x '.join(f'{s:.1f}' for s in region['size_um'])} um" in why["message"]
     assert f"around (y, x) = ({y:.1f}, {x:.1f}) um" in why["message"]
     assert "do not read structure there" in why["message"]
-    slid = recording(sample)  # parts that slide make up for it; that they may is told
+    # parts that slide make up for it; the region is told all the same
     assert slid["status"] == "warn"
-    assert "slides" in [r["code"] for r in slid["reasons"]]
+    assert slid["regions"][-1]["slides"]
+    assert slid["regions"][-1]["outline_um"] == region["outline_um"]
+    (why,) = (r["message"] for r in slid["reasons"] if r["code"] == "slides")
+    assert "explained only by parts that slide past each other in the marked region" in why
+    assert f"around (y, x) = ({y:.1f}, {x:.1f}) um" in why
 
 
 def test_a_region_that_jumps_is_told_with_the_frames_between(recording):
@@ -174,14 +178,14 @@ def test_a_sample_that_shakes_between_frames_cannot_be_recovered(recording):
     assert "cannot be recovered" in " ".join(r["message"] for r in entry["reasons"] if r["severity"] == "fail")
 
 
-def test_what_is_lost_for_long_away_from_the_border_counts_for_parts_that_slide():
+def test_what_is_lost_in_several_frames_away_from_the_border_counts_for_parts_that_slide():
     rng = np.random.default_rng(0)
     residual = rng.normal(size=(6, 1, 64, 64))
     y, x = np.mgrid[:64, :64]
     lost = 2.0 * np.exp(-((y - 32) ** 2 + (x - 32) ** 2) / (2 * 3.0**2))  # broad: within the passband
     at_the_border = np.roll(lost, 32, axis=0)
-    assert lost_for_long(residual, 0.1, 2.0) == 0
+    assert lost_in_several_frames(residual, 0.1, 2.0) == 0
     for frames, there, expected in (([1], lost, False), ([1, 4], lost, True), ([1, 4], at_the_border, False)):
         changed = residual.copy()
         changed[frames] += there
-        assert (lost_for_long(changed, 0.1, 2.0) > 0) == expected
+        assert (lost_in_several_frames(changed, 0.1, 2.0) > 0) == expected

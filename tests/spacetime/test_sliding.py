@@ -14,7 +14,7 @@ from nstm.simulate.imaging import calibration_of, stacked, system_of
 from nstm.spacetime.checkpoint import Stopped
 from nstm.spacetime.multigrid import MotionGrids
 from nstm.spacetime.representation import mean_squared_gradient, usual_squared_gradient
-from nstm.spacetime.residual import lost_for_long
+from nstm.spacetime.residual import lost_in_several_frames
 from tests.spacetime import test_reconstruct as blobs
 
 SHAPE = (1, 48, 40)
@@ -22,7 +22,7 @@ FEW = {"steps": 40, "starts": 1, "padding_px": 4, "multigrid": {"scene_levels": 
 
 
 def lost(fit):
-    return lost_for_long(fit.residual, fit.pixel_um, fit.system.passband())
+    return lost_in_several_frames(fit.residual, fit.pixel_um, fit.system.passband())
 
 
 def test_a_motion_is_the_same_with_levels_for_parts_that_slide():
@@ -45,11 +45,13 @@ def test_a_motion_is_the_same_with_levels_for_parts_that_slide():
 
 
 def test_a_few_neighbours_that_differ_hardly_count_where_parts_slide():
-    edge = np.zeros((1, 2, 65, 65), np.float32)
-    edge[:, 0, :, 33:] = 8.0
+    edge = np.zeros((1, 1, 2, 65, 65), np.float32)
+    edge[..., 0, :, 33:] = 8.0
     shear = np.zeros_like(edge)
-    shear[:, 0] = np.linspace(0, 8, 65, dtype=np.float32)
+    shear[..., 0, :, :] = np.linspace(0, 8, 65, dtype=np.float32)
     ones = (1.0, 1.0)
+    turned = np.swapaxes(edge, -1, -2)
+    np.testing.assert_allclose(mean_squared_gradient(turned), mean_squared_gradient(edge))
     assert mean_squared_gradient(edge).sum() > 50 * mean_squared_gradient(shear).sum()
     assert usual_squared_gradient(edge, ones, 1e-3) < 0.5 * usual_squared_gradient(shear, ones, 1e-3)
     slope = 8 / 64  # along one of two axes
@@ -85,7 +87,7 @@ def test_what_is_found_at_once_is_not_fitted_again():
 def test_a_fit_that_is_stopped_among_parts_that_slide_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
     module = sys.modules["nstm.spacetime.reconstruct"]  # the package's attribute of this name is the function
     # a mean square of 88 in the end of the start and 4 in that of the first pass: so few steps leave all of it lost
-    monkeypatch.setattr(module, "lost_for_long", lambda residual, *_: 1000 if np.mean(residual**2) > 20 else 0)
+    monkeypatch.setattr(module, "lost_in_several_frames", lambda residual, *_: 1000 if np.mean(residual**2) > 20 else 0)
     system, frames, times, known = blobs.recorded((0, 4), noise=0.1)
     settings = Reconstruction.model_validate(FEW | {"steps": 100})
     whole = nstm.reconstruct(system, frames, times, settings, calibration=known)
