@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 import nstm
 from nstm.metrics import psnr_equalised
@@ -34,7 +35,7 @@ from nstm.settings import Reconstruction, override
 from nstm.simulate import DpcMicroscope, Recording, SimMicroscope, VolumeMicroscope, simulate_dpc, simulate_volume
 from nstm.simulate.dpc import cells
 from nstm.simulate.imaging import calibration_of, stacked, system_of
-from nstm.simulate.motion import largest_travel
+from nstm.simulate.motion import Flow, largest_travel
 from nstm.simulate.sim import simulate_sim, structure_area
 from nstm.simulate.structures import Area, er_network, filaments, through_depth
 from nstm.simulate.studies import MOTIONS, Field
@@ -139,16 +140,27 @@ def recorded(case: Case) -> Recording:
 
 
 def true_motion(recording: Recording, model: Any) -> KnownMotion:
-    """The backward warp of every measurement from the middle of the acquisition, on the scene's grid."""
+    """The backward warp of every measurement from the middle of the acquisition, on the scene's grid.
+
+    A flow, whose paths are integrated but which is smooth, is looked at on every fourth pixel of the planes.
+    """
     spacing = np.array(recording.spacing_um)
     grid, field = model.scene_shape[-len(spacing) :], model.output_field[-len(spacing) :]
-    places = (np.indices(grid).reshape(len(spacing), -1).T - [first for first, _ in field]) * spacing
+    every = [4 if isinstance(recording.motion, Flow) and n >= 32 else 1 for n in grid]
+    # beyond the grid by a few places, since splines bend otherwise at their ends
+    along = [np.arange(-6 * e, n + 6 * e, e) if e > 1 else np.arange(n) for n, e in zip(grid, every, strict=True)]
+    lattice = np.stack(np.meshgrid(*along, indexing="ij")).reshape(len(spacing), -1).T
+    places = (lattice - [first for first, _ in field]) * spacing
+    between = np.meshgrid(
+        *((np.arange(n) - a[0]) / e for n, a, e in zip(grid, along, every, strict=True)), indexing="ij"
+    )
     times = np.asarray(model.times, np.float64)
     reference = float(np.median(recording.times))
 
     def warp(time_s: float) -> np.ndarray:
         back = -recording.motion.material_displacement(places, reference, time_s) / spacing
-        return np.asarray(back.T.reshape(-1, *grid), np.float32)
+        on_lattice = back.T.reshape(-1, *map(len, along))
+        return np.stack([map_coordinates(b, between, mode="nearest") for b in on_lattice]).astype(np.float32)
 
     warps = {t: warp(t + float(recording.times.min())) for t in np.unique(times).tolist()}
     return KnownMotion(np.stack([[warps[t] for t in row] for row in times.tolist()]), times)

@@ -176,13 +176,14 @@ class _Swirl(Motion):
 
 
 @dataclass(frozen=True)
-class _Flow(Motion):
+class Flow(Motion):
     """Points carried by ``velocity(places, time)``: its path is integrated (Runge-Kutta, order 4)."""
 
     velocity: Callable[[Array, float], Array]
     step_s: float
 
     def displacement(self, points: Array, time_s: float) -> Array:
+        """From where the path begins to where it is by then."""
         return self.followed(points)(time_s) - points
 
     def followed(self, points: Array) -> Callable[[float], Array]:
@@ -327,7 +328,7 @@ def flow(
         return np.asarray(np.cos(p @ k.T + (w * t + phase)) @ a)
 
     # a third of the time in which the velocity that a point sees changes: errors of about 1e-5 of the way
-    return _Flow(velocity, 0.3 / (2 * np.pi * (max(speed_um_s, 1e-12) / scale_um + 1 / turnover_s)))
+    return Flow(velocity, 0.3 / (2 * np.pi * (max(speed_um_s, 1e-12) / scale_um + 1 / turnover_s)))
 
 
 def deformation(
