@@ -265,6 +265,7 @@ def main() -> None:
     chosen = parser.parse_args()
     cases = list(dict.fromkeys(case for text in chosen.match for case in listed() if text in case.name))
     results: list[Judged] = []
+    rows = rows_of(chosen.json) if chosen.json else {}
     for r in map(judged, cases) if chosen.jobs == 1 else judged_side_by_side(cases, chosen.jobs):
         results.append(r)
         print(
@@ -274,10 +275,11 @@ def main() -> None:
             flush=True,
         )
         if chosen.json:
-            rows = rows_of(chosen.json) | {r.case.name: dataclasses.asdict(r) | {"found": r.found}}
+            rows[r.case.name] = dataclasses.asdict(r) | {"found": r.found, "device": str(jax.devices()[0])}
             in_order = [rows[case.name] for case in listed() if case.name in rows]
-            entry = {"device": str(jax.devices()[0]), "cases": in_order}
-            chosen.json.write_text(json.dumps(entry, indent=1) + "\n")
+            partial = chosen.json.with_suffix(".partial")
+            partial.write_text(json.dumps({"cases": in_order}, indent=1) + "\n")
+            partial.replace(chosen.json)
     for name, some in (("below 2 px per interval", [r for r in results if r.interval_px < 2]), ("all", results)):
         lost = [r for r in some if not r.found]
         passed = sum(r.verdict == "pass" for r in lost)

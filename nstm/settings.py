@@ -169,8 +169,8 @@ class Multigrid(Section):
         int | None,
         Field(
             ge=1,
-            description="cells per side, finest motion grid; empty: 12, or as many as make a cell 24 pixels of the "
-            "result where those are more",
+            description="cells along the longest side, finest motion grid; empty: 12, more where one would be larger "
+            "than 24 pixels of the result (a side of the result, padding included, over 24)",
         ),
     ] = None
     motion_time_nodes: Annotated[

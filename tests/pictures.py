@@ -63,7 +63,12 @@ def variants(sample: Path) -> dict[str, list[Panel]]:
     field = usual[0].images.sizes["x"] * float(usual[0].images.attrs["pixel_um"])
     corners = field * np.array([[0.25, 0.4], [0.2, 0.55], [0.3, 0.7], [0.45, 0.65], [0.42, 0.45]])
     every = frozenset(range(usual[0].images.sizes["t"]))
-    lost = [replace(p, outlines=(Outline(corners, every),)) if p.displacement is not None else p for p in usual]
+    lost = [
+        replace(p, outlines=(Outline(corners, every), Outline(field - corners, every, "?")))
+        if p.displacement is not None
+        else p
+        for p in usual
+    ]
     wide = [replace(p, images=strip(p.images), displacement=None) for p in usual[:3]]
     return {
         "usual": usual,

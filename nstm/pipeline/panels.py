@@ -29,7 +29,7 @@ class Shown:
     Args:
         stores: time-lapse stores of images by product name.
         motion: store of the displacement.
-        trust: ``trust.json``, for the regions that must not be believed.
+        trust: ``trust.json``, for the regions to read with care.
         truth: store of the truth.
     """
 
@@ -80,25 +80,26 @@ def time_note(panels: Sequence[Panel]) -> str:
     return " (times assumed)" if any(times_assumed(panel.images.attrs) for panel in panels) else ""
 
 
-def regions_of(trust: str | Path | None) -> list[list[np.ndarray]]:
-    """Outlines (um) of the regions of every acquisition that must not be believed, or only with care."""
+def regions_of(trust: str | Path | None) -> list[list[Mapping[str, Any]]]:
+    """The regions of every acquisition that must not be believed, or only with care."""
     if trust is None:
         return []
-    return [
-        [np.asarray(region["outline_um"], dtype=float) for region in entry.get("regions") or []]
-        for entry in read_json(trust).get("acquisitions") or []
-    ]
+    return [list(entry.get("regions") or []) for entry in read_json(trust).get("acquisitions") or []]
 
 
-def outlines_of(regions: Sequence[Sequence[np.ndarray]], times: int) -> list[Outline]:
+def outlines_of(regions: Sequence[Sequence[Mapping[str, Any]]], times: int) -> list[Outline]:
     """The regions of every acquisition at its times; all acquisitions have the same number of times."""
     if not regions or times % len(regions):
         return []
     each = times // len(regions)
     return [
-        Outline(corners, frozenset(range(i * each, (i + 1) * each)))
+        Outline(
+            np.asarray(region["outline_um"], dtype=float),
+            frozenset(range(i * each, (i + 1) * each)),
+            "?" if region.get("slides") else "!",
+        )
         for i, found in enumerate(regions)
-        for corners in found
+        for region in found
     ]
 
 

@@ -27,9 +27,10 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
     """
     limit_px = 0.5 / cutoff / fit.pixel_um
     passband = fit.system.passband()
-    regions = _regions(fit, fit.residual, passband)
+    regions = _regions(fit, passband, fit.residual)
     if fit.smooth_residual is not None:
-        regions += [region | {"slides": True} for region in _regions(fit, fit.smooth_residual, passband)]
+        explained = _regions(fit, passband, fit.smooth_residual, fit.residual)
+        regions += [region | {"slides": True} for region in explained]
     return {
         "seconds": fit.trace.seconds,
         "compile_seconds": fit.trace.compile_seconds,
@@ -67,12 +68,19 @@ def _seen(fit: Fit | Tiles) -> np.ndarray:
     return np.flatnonzero(np.isfinite(fit.residual).all(axis=(1, 2, 3)))
 
 
-def _regions(fit: Fit | Tiles, residual: np.ndarray, passband: float) -> list[dict[str, Any]]:
+def _regions(
+    fit: Fit | Tiles, passband: float, residual: np.ndarray, remaining: np.ndarray | None = None
+) -> list[dict[str, Any]]:
     """Regions of the field that ``residual`` shows; none where a pixel of a measurement sees the whole scene."""
     if not fit.located:
         return []
     seen = _seen(fit)
-    found = lost_regions(inner(residual[seen], fit.settings.margin_px), fit.pixel_um, passband)
+
+    def compared(of: np.ndarray) -> np.ndarray:
+        return inner(of[seen], fit.settings.margin_px)
+
+    left = None if remaining is None else compared(remaining)
+    found = lost_regions(compared(residual), fit.pixel_um, passband, left)
     return [_within_field(r | {"frames": [int(seen[i]) for i in r["frames"]]}, fit) for r in found]
 
 

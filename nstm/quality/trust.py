@@ -196,7 +196,7 @@ def _region_reasons(regions: Sequence[Mapping[str, Any]], frames: int) -> list[R
         return [reason("fail" if every else "warn", "lost", text)]
     reasons = [reason("warn", "lost_region", _region_text(region)) for region in regions[:MOST_REGIONS]]
     if len(regions) > MOST_REGIONS:
-        text = f"{len(regions) - MOST_REGIONS} more regions are not explained either: trust.json has their outlines"
+        text = f"{len(regions) - MOST_REGIONS} more marked regions are not explained either; trust.json lists them"
         reasons.append(reason("warn", "lost_regions", text))
     return reasons
 
@@ -224,13 +224,16 @@ def _sliding_reasons(start: Mapping[str, Any], regions: Sequence[Mapping[str, An
     """Where, and in which frames, only parts that slide past each other explain what was seen."""
     if not start.get("motion_sliding_levels"):
         return []
-    where = f" in {_place(regions[0])}" if regions else ""
-    where += f" and {len(regions) - 1} more, which trust.json outlines" if len(regions) > 1 else ""
+    would = "structure that appears, fades or switches would be explained so too, wrongly"
+    compare = "compare with reconstruction.brightness_terms = 3"
+    if not regions:
+        text = f"the frames are explained with grids for parts that slide past each other: {would}; {compare}"
+        return [reason("warn", "slides", text)]
+    more = f" and {len(regions) - 1} more marked regions" if len(regions) > 1 else ""
     lost = counted(sorted({frame for region in regions for frame in region["frames"]}))
     text = (
-        f"{f'frame(s) {lost}' if regions else 'the frames'} are explained only by parts that slide past each "
-        f"other{where}: structure that appears, fades or switches would be explained so too, wrongly; do not read "
-        "structure there unless parts are known to slide, and compare with reconstruction.brightness_terms = 3"
+        f"frame(s) {lost} are explained only by parts that slide past each other in {_place(regions[0])}{more}: "
+        f"{would}; do not read structure there unless parts are known to slide, and {compare}"
     )
     return [reason("warn", "slides", text)]
 

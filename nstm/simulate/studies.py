@@ -85,12 +85,16 @@ class Field:
         """um/s that cover so many camera pixels in the duration."""
         return pixels * self.pixel_um / self.duration_s
 
-    def travelling(self, make: Callable[[float], Motion], pixels: float) -> Motion:
-        """``make(amount)`` with the amount at which the farthest point of the field travels ``pixels``."""
+    def travelling(self, make: Callable[[float], Motion], pixels: float, places: int = 10) -> Motion:
+        """``make(amount)`` with the amount at which the farthest point of the field travels ``pixels``.
+
+        Looked at are ``places`` along height and width.
+        """
         if pixels == 0:
             return still()
         wanted = amount = pixels * self.pixel_um
-        axes = np.meshgrid(*(np.linspace(0, side, 10) for side in self.size_um), indexing="ij")
+        counts = [10] * (len(self.size_um) - 2) + [places] * 2
+        axes = np.meshgrid(*(np.linspace(0, s, n) for s, n in zip(self.size_um, counts, strict=True)), indexing="ij")
         points = np.stack(axes, axis=-1).reshape(-1, len(axes))
         for _ in range(6):  # nearly proportional, so a few corrections suffice
             amount *= wanted / float(largest_travel(make(amount), points, [(0.0, self.duration_s)])[0])
@@ -118,18 +122,18 @@ def _deformation(field: Field, pixels: float) -> Motion:
 def _eddies(field: Field, pixels: float) -> Motion:
     """Many small eddies, each as large as an organelle whatever the field, that swing within two acquisitions."""
     height, width = field.size_um[-2:]
-    apart = 4 * _EDDY_PX * field.pixel_um
+    size = _EDDY_PX * field.pixel_um
     motion = field.planar(
         deformation(
             field.seed,
             (0.0, 0.0, height, width),
-            size_um=_EDDY_PX * field.pixel_um,
+            size_um=size,
             amplitude_um=1.0,
             period_s=2 * field.duration_s,
-            number=round(height * width / apart**2),
+            number=max(1, round(height * width / (4 * size) ** 2)),
         )
     )
-    return field.travelling(motion.scaled, pixels)
+    return field.travelling(motion.scaled, pixels, places=math.ceil(4 * field.side_um / size))
 
 
 def _flow(field: Field, pixels: float) -> Motion:

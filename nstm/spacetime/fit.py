@@ -129,6 +129,7 @@ def fit(
     weights: np.ndarray | None = None,
     move: bool = True,
     noise_variance: float | None = None,
+    noise_known: bool = True,
     snapshots: Sequence[int] = (),
     progress: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -148,6 +149,7 @@ def fit(
         move: False fits a sample at rest with otherwise equal settings.
         noise_variance: of ``data``; the unit of the priors on the scene's curvature and on the motion, which are none
             when it is not known.
+        noise_known: False where that is no more than a bound, at which no fit ends.
         snapshots: steps after which the coefficients are kept (rounded up to a whole dispatch).
         progress: label of a progress bar on standard error; ``None``: no bar.
         checkpoint: file to which the progress is written, and from which it goes on if it is there; on a CPU a fit
@@ -160,7 +162,7 @@ def fit(
 
     Raises:
         Stopped: ``stop`` said so before the last step.
-        FitError: the loss is not finite; names the step and holds the last good state.
+        FitError: the loss or a coefficient is not finite; names the step and holds the last good state.
         DataError: the checkpoint belongs to other data or settings.
     """
     renderer = renderer if move else replace(renderer, rendering=Still())
@@ -218,17 +220,22 @@ def fit(
                 compile_seconds = time.perf_counter() - dispatch
             known = np.isfinite(errors).all(axis=1)
             if not known.all() or not _finite(parameters):
-                done.state, bad = good, done.step + (count - 1 if known.all() else int(np.argmin(known)))
-                message = f"the fit broke down at step {bad}: lower scene_rate or motion_rate, or check the data"
+                bad = (
+                    f"at step {done.step + int(np.argmin(known))}"
+                    if not known.all()
+                    else f"by step {done.step + count}"
+                )
+                done.state = good
+                message = f"the fit broke down {bad}: lower scene_rate or motion_rate, or check the data"
                 raise FitError(message, State(good[0], good[1], done.step) if done.step else None)
             done.state = parameters, moments
             went_on(count, errors, parameters)
-            done.early = _enough(mean(np.concatenate(done.history)), settings, noise_variance)
+            done.early = _enough(mean(np.concatenate(done.history)), settings, noise_variance if noise_known else None)
             written = pause((done.early or done.step == last) and not to_finish, written)
         good = None  # of a volume that takes memory
         if to_finish and not done.finished:
             assert noise_variance is not None
-            limit = (settings.stop_at_noise or 1.0) * noise_variance
+            limit = (settings.stop_at_noise or 1.0) * noise_variance if noise_known else -math.inf
             if done.search is None and mean(done.history[-1][-1:])[0] <= limit:
                 done.early = done.finished = True
                 pause(True, written)

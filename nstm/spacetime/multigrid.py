@@ -22,7 +22,7 @@ from nstm.spacetime.resampling import doubled, interpolation, spline, spread
 
 #: Time intervals of the finest motion grid where the settings do not say.
 _MOST_INTERVALS = 8
-#: Cells of the finest motion grid where the settings do not say: so many at least, and none of more pixels.
+#: Cells of the finest motion grid where the settings do not say: so many at least, and none larger than that.
 _FEWEST_CELLS, _LARGEST_CELL_PX = 12, 24
 #: Squared gradient of the displacement up to which neighbours of parts that slide count as alike.
 _ALIKE = 1e-3
@@ -131,7 +131,7 @@ class MotionGrids(Motion):
 
     def __init__(self, shape: tuple[int, int, int], frames: int, settings: Multigrid) -> None:
         space = shape if shape[0] > 1 else shape[1:]
-        self.cells = settings.motion_finest_cells or max(_FEWEST_CELLS, round(max(space) / _LARGEST_CELL_PX))
+        self.cells = settings.motion_finest_cells or max(_FEWEST_CELLS, math.ceil(max(space) / _LARGEST_CELL_PX))
         cells = geometric(settings.motion_coarsest_cells, self.cells, settings.motion_levels)
         every = max(1, frames - 1)
         times = geometric(1, settings.motion_time_nodes or min(_MOST_INTERVALS, every), settings.motion_levels)

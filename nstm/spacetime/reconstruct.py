@@ -78,9 +78,10 @@ def sliding(kept: Reconstruction) -> Reconstruction:
 
 
 def start_of(kept: Reconstruction, settings: Reconstruction) -> Reconstruction:
-    """The start of ``settings`` that a fit with the settings ``kept`` came from."""
+    """The start of ``settings`` that a fit as ``kept`` came from, with parts that slide only where it has them."""
     levels = settings.multigrid.motion_sliding_levels
-    return override(kept, {"sliding": settings.sliding, "multigrid": {"motion_sliding_levels": levels}})
+    slid = kept.multigrid.motion_sliding_levels > levels
+    return override(kept, {"sliding": settings.sliding and slid, "multigrid": {"motion_sliding_levels": levels}})
 
 
 def reconstruct(
@@ -283,6 +284,7 @@ def _fit(
             start,
             move=move,
             noise_variance=scaled_noise,
+            noise_known=noise is not None,
             progress=progress,
             checkpoint=None if checkpoint is None else checkpoint / f"{name}.npz",
             **{**options, **more},

@@ -123,11 +123,14 @@ def lost_in_several_frames(residual: Array, pixel_um: float, passband: float) ->
     return int(np.sum(frames > 1))
 
 
-def lost_regions(residual: Array, pixel_um: float, passband: float) -> list[dict[str, Any]]:
+def lost_regions(
+    residual: Array, pixel_um: float, passband: float, remaining: Array | None = None
+) -> list[dict[str, Any]]:
     """Where in the field, and in which frames, the residual is more than chance explains; the worst first.
 
     Args:
         residual: as for :func:`in_noise_units`, as ``pixel_um`` and ``passband``.
+        remaining: that of another fit: only regions that it does explain, two windows away from what it does not.
 
     Returns:
         For each region ``centre_um``, ``size_um`` (height and width of its box) and ``outline_um`` (corners of its
@@ -138,6 +141,9 @@ def lost_regions(residual: Array, pixel_um: float, passband: float) -> list[dict
     if found is None:
         return []
     lost = found > LOST
+    still = None if remaining is None else local_noise_units(remaining, pixel_um, passband)
+    if still is not None and (unexplained := (still > LOST).any(axis=(0, 1))).any():
+        lost = lost & ~binary_dilation(unexplained, iterations=round(2 * WINDOW_PX))
     field = lost.any(axis=(0, 1))
     near = binary_dilation(field, iterations=round(WINDOW_PX))
     names, count = label(near, np.ones((3, 3)))

@@ -20,7 +20,7 @@ from nstm.io.store import replace_whole
 from nstm.visual.colour import ACCENT, EMPTY
 from nstm.visual.frames import shown_in
 from nstm.visual.panels import colours_of, intensity_range, meaning, picture_of, plane, shown_volumes
-from nstm.visual.series import Panel, field_aspect, shared_times
+from nstm.visual.series import Outline, Panel, field_aspect, shared_times
 from nstm.visual.text import length_label, one_line, round_length_um, time_labels
 
 ACCENT_TONE, EMPTY_TONE = ((c[0] / 255, c[1] / 255, c[2] / 255) for c in (ACCENT, EMPTY))
@@ -103,9 +103,9 @@ def still(
         show(zoom, image, pixel_um, limits, panel.reason(index), box, colours=colours)
         outline(whole.text(0.03, 0.03, plain(meaning(panel.images, limits)), transform=whole.transAxes,
                            color="white", fontsize=SMALL))  # fmt: skip
-        for corners in panel.outlined(index):
+        for region in panel.outlined(index):
             for axes in (whole, zoom):
-                outline_region(axes, corners)
+                outline_region(axes, region)
         y0, x0, length = box
         whole.add_patch(Rectangle((x0, y0), length, length, fill=False, ec=ACCENT_TONE, lw=1.3))
         for spine in zoom.spines.values():
@@ -203,12 +203,13 @@ def add_scale_bar(axes: Axes, x0: float, y0: float, width: float, height: float)
     outline(text)
 
 
-def outline_region(axes: Axes, corners_um: np.ndarray) -> None:
-    """Mark a region, corners ``(n, 2)`` as (y, x) in um, that must not be believed."""
+def outline_region(axes: Axes, region: Outline) -> None:
+    """Outline a region with its mark; the axes are in um."""
+    corners_um = region.corners_um
     for colour, width in (("black", 2.8), (ACCENT_TONE, 1.4)):
         axes.add_patch(Polygon(corners_um[:, ::-1], closed=True, fill=False, ec=colour, lw=width, ls="-", zorder=6))
     top = corners_um[corners_um[:, 0].argmin()]
-    mark = axes.text(top[1], top[0], "!", color=ACCENT_TONE, ha="center", va="bottom", fontsize=LARGE,
+    mark = axes.text(top[1], top[0], region.mark, color=ACCENT_TONE, ha="center", va="bottom", fontsize=LARGE,
                      fontweight="bold", zorder=6, clip_on=True)  # fmt: skip
     outline(mark)
 

@@ -141,8 +141,8 @@ class Painter:
                     picture, in_plane(moved, self._shown(at).mean(axis=0)), self.um_per_px / self.enlarged, self.text_px
                 )
             draw_wheel(picture, self.text_px)
-        for corners in self.panel.outlined(at):
-            draw_outline(picture, corners / self.um_per_px, self.text_px)
+        for region in self.panel.outlined(at):
+            draw_outline(picture, region.corners_um / self.um_per_px, region.mark, self.text_px)
         draw_scale_bar(picture, self.um_per_px, self.text_px)
         return picture
 
@@ -174,8 +174,8 @@ def shows_depth(panel: Panel, settings: Movie) -> bool:
     return settings.depth_colours and grey and panel.images.sizes["z"] > 1 and not panel.arrows
 
 
-def draw_outline(picture: Image.Image, corners_px: np.ndarray, text_px: int) -> None:
-    """Outline a region that must not be believed, edged so that it shows on bright structure."""
+def draw_outline(picture: Image.Image, corners_px: np.ndarray, mark: str, text_px: int) -> None:
+    """Outline a region with its mark, edged so that it shows on bright structure."""
     line = [(float(x), float(y)) for y, x in (*corners_px, corners_px[0])]
     draw, width = ImageDraw.Draw(picture), max(2, round(text_px / 7))
     draw.line(line, fill=(0, 0, 0), width=width + 2, joint="curve")
@@ -183,7 +183,7 @@ def draw_outline(picture: Image.Image, corners_px: np.ndarray, text_px: int) -> 
     top = min(line, key=lambda point: point[1])
     room = top[1] > 1.3 * text_px
     place = (top[0], top[1] - 0.3 * text_px) if room else (top[0], max(y for _, y in line) + 0.3 * text_px)
-    draw_text(picture, place, "!", text_px, ACCENT, anchor="mb" if room else "mt", bold=True, outline=(0, 0, 0))
+    draw_text(picture, place, mark, text_px, ACCENT, anchor="mb" if room else "mt", bold=True, outline=(0, 0, 0))
 
 
 def _draw_depth(picture: Image.Image, depth_um: float | None, text_px: int) -> None:

@@ -12,6 +12,7 @@ from scipy import ndimage
 from nstm.acquisition import DataError
 from nstm.visual.colour import direction_colours, lookup
 from nstm.visual.figures import LARGE, SMALL, new_figure, outline_region, plain, show
+from nstm.visual.series import Outline
 from nstm.visual.text import length_label, time_labels
 
 
@@ -23,7 +24,7 @@ def motion_figure(
     title: str = "material displacement",
     limits: tuple[float, float] | None = None,
     arrows: int = 24,
-    outlines: Sequence[np.ndarray] = (),
+    outlines: Sequence[Outline] = (),
 ) -> Figure:
     """Arrows of the material displacement on the structure, coloured by direction with the wheel as legend.
 
@@ -34,7 +35,7 @@ def motion_figure(
         title: heading.
         limits: black and white; default: 0.1 % saturated.
         arrows: arrows along the longer side.
-        outlines: corners (y, x) in um of regions that must not be believed.
+        outlines: regions to read with care.
 
     Raises:
         DataError: shapes do not fit.
@@ -49,8 +50,8 @@ def motion_figure(
     axes = figure.add_axes((0.1 / 6.1, bottom, 5.0 / 6.1, top - bottom))
     axes.set_title(plain(title), fontsize=LARGE, fontweight="bold", loc="left", pad=4)
     show(axes, image * 1.0, pixel_um, (low, low + (high - low) * 1.6 + 1e-30))  # dimmed: arrows stand out
-    for corners in outlines:
-        outline_region(axes, corners)
+    for region in outlines:
+        outline_region(axes, region)
     step = max(1, round(max(ny, nx) / arrows))
     yy, xx = np.mgrid[step // 2 : ny : step, step // 2 : nx : step]
     vectors = displacement_um[:, yy, xx]

@@ -71,8 +71,8 @@ def overlay_figure(
         axes.set_xticks([])
         axes.set_yticks([])
         add_scale_bar(axes, 0, 0, width, height)
-        for corners in {c.tobytes(): c for t in time_indices for c in panel.outlined(t)}.values():
-            outline_region(axes, corners)
+        for region in {r.corners_um.tobytes(): r for t in time_indices for r in panel.outlined(t)}.values():
+            outline_region(axes, region)
     _time_strip(figure, time_labels(there[0].images["t"].values), list(time_indices))
     words = f"{note + '. ' if note else ''}Each time in its colour, added in linear light: what rests is grey."
     x = 0.05 / figure.get_figwidth()

@@ -13,15 +13,17 @@ from nstm.acquisition import DataError
 
 @dataclass(frozen=True)
 class Outline:
-    """A region of the field that must not be believed, at some of the times.
+    """A region of the field to read with care, at some of the times.
 
     Args:
         corners_um: ``(n, 2)``, (y, x) of its corners from the corner of the field, um.
         times: indices of the times at which it counts.
+        mark: what stands beside it: ``!`` must not be believed, ``?`` is explained only by parts that slide.
     """
 
     corners_um: np.ndarray
     times: frozenset[int]
+    mark: str = "!"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Panel:
         displacement: of the structure since the previous time, um, the same grid with channels ``(z,) y, x``; with it
             the panel is carried along between its times. ``None``: it changes at its times only.
         arrows: draw the displacement as arrows on the dimmed structure.
-        outlines: regions that must not be believed.
+        outlines: regions to read with care.
     """
 
     name: str
@@ -58,9 +60,9 @@ class Panel:
         found = np.asarray(self.displacement.isel(t=time_index).values, dtype=np.float32)
         return found if np.isfinite(found).any() else None
 
-    def outlined(self, time_index: int) -> list[np.ndarray]:
-        """Corners of the regions that must not be believed at this time."""
-        return [outline.corners_um for outline in self.outlines if time_index in outline.times]
+    def outlined(self, time_index: int) -> list[Outline]:
+        """The regions to read with care at this time."""
+        return [outline for outline in self.outlines if time_index in outline.times]
 
 
 @dataclass(frozen=True)

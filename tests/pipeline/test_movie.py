@@ -87,10 +87,11 @@ def test_with_displacement_there_are_frames_between_and_arrows(tmp_path, stores)
 
 
 def test_regions_belong_to_the_times_of_their_acquisition():
-    corners = np.zeros((3, 2))
-    assert [o.times for o in outlines_of([[], [corners]], 6)] == [frozenset({3, 4, 5})]
+    region = {"outline_um": [[0, 0], [0, 1], [1, 0]]}
+    found = outlines_of([[], [region, region | {"slides": True}]], 6)
+    assert [(o.times, o.mark) for o in found] == [(frozenset({3, 4, 5}), mark) for mark in "!?"]
     assert outlines_of([], 6) == []
-    assert outlines_of([[corners]] * 4, 6) == []
+    assert outlines_of([[region]] * 4, 6) == []
 
 
 def test_panels_are_those_asked_for_and_there(tmp_path, stores):

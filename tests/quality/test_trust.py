@@ -97,8 +97,10 @@ def test_regions_that_only_sliding_parts_explain_are_told_with_their_place_and_f
     (told,) = verdict(record(start={"motion_sliding_levels": 2}, regions=[slid, {**slid, "frames": [2]}]))["reasons"]
     assert told["message"].startswith(
         "frame(s) 2, 6, 7 are explained only by parts that slide past each other in the marked region (0.5 x 0.7 um "
-        "around (y, x) = (1.0, 2.0) um) and 1 more, which trust.json outlines: "
+        "around (y, x) = (1.0, 2.0) um) and 1 more marked regions: "
     )
+    (told,) = verdict(record(start={"motion_sliding_levels": 2}))["reasons"]  # asked for, nothing else was tried
+    assert told["message"].startswith("the frames are explained with grids for parts that slide past each other: ")
 
 
 def test_a_lost_region_is_told_with_its_place_its_frames_and_its_motion():
@@ -119,7 +121,7 @@ def test_a_lost_region_is_told_with_its_place_its_frames_and_its_motion():
 def test_of_many_regions_the_worst_are_told_and_the_others_counted():
     entry = verdict(record(regions=[{**REGION, "centre_um": [1.0 + i, 2.0]} for i in range(5)]))
     assert [code for _, code in codes(entry)] == ["lost_region"] * 3 + ["lost_regions"]
-    assert entry["reasons"][-1]["message"].startswith("2 more regions")
+    assert entry["reasons"][-1]["message"].startswith("2 more marked regions")
     _, reasons = verdict_of_sample([entry])
     assert [r["code"] for r in reasons] == ["lost_region", "lost_regions"]
     assert reasons[0]["message"].endswith("(and 2 more like this)")

@@ -26,6 +26,15 @@ def test_amounts_in_pixels_are_what_the_farthest_point_travels(field, name):
     assert travel == pytest.approx(5.0, rel=0.05)
 
 
+@pytest.mark.parametrize("seed", [102, 103])
+def test_the_amount_of_small_eddies_is_met_between_the_places_looked_at_in_large_fields(seed):
+    field = Field.of(SimMicroscope(shape=(256, 200)), seed)
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, 0), field.size_um, (20000, 2))
+    travel = largest_travel(MOTIONS["eddies"](field, 5.0), points, [(0.0, field.duration_s)], samples=17)[0]
+    assert travel / field.pixel_um == pytest.approx(5.0, rel=0.05)
+
+
 def test_amounts_of_rotation_shear_swirl_and_vibration():
     field = FIELDS[0]
     y, x = field.centre_um

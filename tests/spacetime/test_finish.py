@@ -1,5 +1,6 @@
 """The end of the fit of a volume: what L-BFGS adds to it, what stopping and resuming do, and its prior."""
 
+import importlib
 from dataclasses import replace
 
 import jax
@@ -21,6 +22,8 @@ from nstm.spacetime.objective import make_objective
 from nstm.spacetime.renderer import make_renderer
 from nstm.spacetime.rendering import Still
 from nstm.spacetime.result import forward_model
+
+fitting = importlib.import_module("nstm.spacetime.fit")
 
 FEW = Reconstruction.model_validate({"steps": 120, "starts": 1, "padding_px": 4, "multigrid": {"final_share": 0.5}})
 BEGUN = override(FEW, {"steps": 60, "illumination_rate": 0.0, "multigrid": {"final_share": 0.0}})
@@ -99,6 +102,22 @@ def test_what_lies_between_planes_is_not_negative(recording):
     assert cost < 0.05 * weight * below
     dark = float(objective.penalty(jnp.asarray(-np.ones_like(image))))
     assert dark == pytest.approx(weight)  # what is negative everywhere is no sidelobe
+
+
+def test_a_volume_that_is_at_the_noise_already_ends_there_and_is_not_begun_again(fitted, tmp_path, monkeypatch):
+    settings = override(FEW, {"stop_at_noise": 1e6})
+    ended = fitted(settings, checkpoint=tmp_path, checkpoint_seconds=1e6)
+    assert ended.trace.early
+    assert len(ended.trace.loss) == 60  # 48 of the 60 steps open all levels, 20 are a dispatch
+
+    def never(*_):
+        raise AssertionError("nothing is left to do")
+
+    for name in ("_advance", "finished"):
+        monkeypatch.setattr(fitting, name, never)
+    again = fitted(settings, checkpoint=tmp_path)
+    for one, other in zip(jax.tree.leaves(ended.parameters), jax.tree.leaves(again.parameters), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_only_grids_of_a_volume_are_finished(recording):

@@ -264,7 +264,7 @@ def test_a_last_step_that_breaks_down_keeps_the_state_before(small, monkeypatch)
         return parameters, *rest
 
     monkeypatch.setattr(fitting, "_advance", breaking)
-    with pytest.raises(FitError, match="broke down at step 39") as error:
+    with pytest.raises(FitError, match="broke down by step 40") as error:
         fit(renderer, data, few)
     assert error.value.state.step == 20
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(error.value.state.parameters))

@@ -166,8 +166,10 @@ def test_a_region_that_jumps_is_told_with_the_frames_between(recording):
     assert worst["between_frames"] == [5, 6]
     assert entry["status"] == "warn"
     assert "between frames 5 and 6 the sample moved" in " ".join(r["message"] for r in entry["reasons"])
-    slid = recording(sample)  # leaves no region; that parts jump is still told
-    assert (slid["status"], slid["regions"]) == ("warn", [])
+    slid = recording(sample)  # what only a jump explains is told, too
+    assert slid["status"] == "warn"
+    assert all(region["slides"] for region in slid["regions"])
+    np.testing.assert_allclose(slid["regions"][0]["centre_um"], [30 * PIXEL, 20 * PIXEL], atol=5 * PIXEL)
     assert "fast" in [r["code"] for r in slid["reasons"]]
 
 
@@ -189,3 +191,21 @@ def test_what_is_lost_in_several_frames_away_from_the_border_counts_for_parts_th
         changed = residual.copy()
         changed[frames] += there
         assert (lost_in_several_frames(changed, 0.1, 2.0) > 0) == expected
+
+
+def test_a_region_that_two_fits_lost_is_not_one_that_the_other_explains():
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=(9, 1, 96, 96))
+    y, x = np.indices((96, 96))
+    here, there = (3 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 50) for a, b in ((25, 25), (70, 70)))
+    smooth, partly = white.copy(), white.copy()
+    smooth[4:7] += here + there
+    partly[4:7] += there
+    both, explained, nothing = (
+        lost_regions(smooth, PIXEL, PASSBAND, remaining) for remaining in (None, partly, smooth)
+    )
+    assert len(both) == 2
+    (region,) = explained
+    np.testing.assert_allclose(region["centre_um"], [25 * PIXEL, 25 * PIXEL], atol=2 * PIXEL)
+    assert region["frames"] == [4, 5, 6]
+    assert nothing == []

@@ -1,5 +1,6 @@
 """Parts of the sample that slide past each other, which a smooth motion does not follow."""
 
+import importlib
 import sys
 
 import jax
@@ -13,9 +14,12 @@ from nstm.settings import Multigrid, Reconstruction, override
 from nstm.simulate.imaging import calibration_of, stacked, system_of
 from nstm.spacetime.checkpoint import Stopped
 from nstm.spacetime.multigrid import MotionGrids
+from nstm.spacetime.reconstruct import sliding, start_of
 from nstm.spacetime.representation import mean_squared_gradient, usual_squared_gradient
 from nstm.spacetime.residual import lost_in_several_frames
 from tests.spacetime import test_reconstruct as blobs
+
+results = importlib.import_module("nstm.spacetime.result")
 
 SHAPE = (1, 48, 40)
 FEW = {"steps": 40, "starts": 1, "padding_px": 4, "multigrid": {"scene_levels": 3, "motion_levels": 3}}
@@ -59,7 +63,15 @@ def test_a_few_neighbours_that_differ_hardly_count_where_parts_slide():
     np.testing.assert_allclose(usual_squared_gradient(shear, ones, 1e-3), expected, rtol=1e-4)
 
 
-def test_two_halves_that_slide_past_each_other_are_found():
+def test_a_fit_is_judged_by_fits_that_may_slide_only_if_it_does():
+    asked = Reconstruction()
+    assert not start_of(asked, asked).sliding
+    again = start_of(sliding(asked), asked)
+    assert again.sliding
+    assert again.multigrid.motion_sliding_levels == 0
+
+
+def test_two_halves_that_slide_past_each_other_are_found(tmp_path, monkeypatch):
     recording = recorded(Case("two_beam", 64, "er", 300.0, "opposed", 4.0, 15))
     system, (frames, times) = system_of(recording.microscope), stacked(recording)
 
@@ -71,6 +83,15 @@ def test_two_halves_that_slide_past_each_other_are_found():
     assert lost(smooth) > 120  # pixels; 176 measured
     assert lost(found) == 0
     assert found.settings.multigrid.motion_sliding_levels == 2
+    looked_at = []
+    monkeypatch.setattr(results, "material_displacement", lambda now, before, every: looked_at.append(every) or now)
+    for fit in (smooth, found):
+        fit.motion(recording.truth_times[[0, -1]])
+    assert looked_at == [4, 1], "result pixels; edges lie between nodes that are 1.7 of them apart"
+    assert smooth.smooth_residual is None
+    np.testing.assert_array_equal(found.smooth_residual, smooth.residual)
+    found.save(tmp_path / "fit.npz")
+    np.testing.assert_array_equal(nstm.load(tmp_path / "fit.npz").smooth_residual, smooth.residual)
     gain = quality(recording, system, found.scene(recording.truth_times)) - quality(
         recording, system, smooth.scene(recording.truth_times)
     )

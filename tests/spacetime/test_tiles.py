@@ -1,5 +1,6 @@
 """Fields fitted in tiles: the geometry, the memory that asks for it, and agreement with the fit of the whole field."""
 
+import dataclasses
 import importlib
 
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 import nstm
 from nstm.acquisition import DataError
 from nstm.optics.grids import samples
-from nstm.settings import Reconstruction
+from nstm.settings import Reconstruction, override
 from nstm.spacetime.tiles import SMALLEST_PX, Tiles, plan, tiling
 from nstm.systems.sim import Sim
 from tests.systems.test_sim import calibration, settings
@@ -160,6 +161,21 @@ def test_residual_noise_and_losses_are_those_of_the_whole_field(both):
     assert {k: np.shape(v) for k, v in tiled.parameters["illumination"].items()} == {
         k: np.shape(v) for k, v in whole.parameters["illumination"].items()
     }
+
+
+def test_where_parts_slide_in_one_tile_the_whole_says_so(both):
+    *_, tiled = both
+    assert tiled.smooth_residual is None
+    assert tiled.settings.multigrid.motion_sliding_levels == 0
+    finer = override(tiled.fits[2].settings, {"multigrid": {"motion_sliding_levels": 2}})
+    slid = dataclasses.replace(tiled.fits[2], settings=finer, smooth_residual=tiled.fits[2].residual + 3)
+    some = dataclasses.replace(tiled, fits=(*tiled.fits[:2], slid, tiled.fits[3]))
+    assert some.settings.multigrid.motion_sliding_levels == 2
+    (y, x), more = tiled.tiling.corners[2], some.smooth_residual - some.residual
+    np.testing.assert_allclose(more[..., :20, :20] if y else more[..., -20:, -20:], 0, atol=1e-4)
+    alone = more[..., -20:, :20] if y else more[..., :20, -20:]
+    assert (y, x) in [(0, SIDE - TILE), (SIDE - TILE, 0)]
+    np.testing.assert_allclose(alone, 3, rtol=1e-4)
 
 
 def test_snapshots_of_tiles_are_scenes_in_the_middle_of_the_acquisition(both):
