@@ -85,32 +85,33 @@ def test_the_page_lets_no_other_script_run(opened):
     assert opened.evaluate("window.pwned === undefined")
 
 
-def bright_column(browser) -> float:
-    """Where the light is in the large picture of one method, share of its width."""
-    expression = """(() => {
-        const canvas = document.querySelector(".player canvas"), middle = Math.round(canvas.height / 2);
-        const row = canvas.getContext("2d").getImageData(0, middle, canvas.width, 1).data;
-        const light = Array.from({length: canvas.width}, (_, x) => Math.max(0, row[4 * x] - 60));
-        const sum = light.reduce((a, b) => a + b);
-        return light.reduce((all, value, x) => all + value * x, 0) / sum / canvas.width; })()"""
-    return browser.evaluate(expression)
+#: Where the light is in the large picture of one method, share of its width; NaN where nothing is drawn yet.
+BRIGHT_COLUMN = """(() => {
+    const canvas = document.querySelector(".player canvas"), middle = Math.round(canvas.height / 2);
+    const row = canvas.getContext("2d").getImageData(0, middle, canvas.width, 1).data;
+    const light = Array.from({length: canvas.width}, (_, x) => Math.max(0, row[4 * x] - 60));
+    const sum = light.reduce((a, b) => a + b);
+    return light.reduce((all, value, x) => all + value * x, 0) / sum / canvas.width; })()"""
+
+
+def bright_at(browser, column: float) -> None:
+    """Wait until the light is in that column of 64: a picture is drawn some time after it was asked for."""
+    browser.until(f"Math.abs({BRIGHT_COLUMN} - {column / 64}) < 0.03")
 
 
 def test_the_slider_moves_the_picture_by_keyboard(opened):
     opened.until("document.querySelector('.player video').readyState >= 2")
     opened.evaluate("document.querySelectorAll('.player input[type=radio]')[2].click()")  # NSTM, large
     assert opened.evaluate("document.querySelector('.player video').hidden")
-    assert bright_column(opened) == pytest.approx(7 / 64, abs=0.03)
+    bright_at(opened, 7)
     opened.evaluate("document.querySelector('.player input[type=range]').focus()")
     for step in (1, 2, 3):
         opened.press("ArrowRight")
-        opened.until("!document.querySelector('.player video').seeking")
-        time.sleep(0.1)
-        assert bright_column(opened) == pytest.approx((7 + 9 * step) / 64, abs=0.03)
+        bright_at(opened, 7 + 9 * step)
     label = opened.evaluate("document.querySelector('.player output').textContent")
     assert label == "350 ms"
     opened.evaluate("document.querySelectorAll('.player input[type=radio]')[1].click()")  # the other method, same time
-    assert bright_column(opened) == pytest.approx((7 + 2 * 3) / 64, abs=0.03)
+    bright_at(opened, 7 + 2 * 3)
 
 
 def test_the_movie_plays(opened):
