@@ -39,6 +39,7 @@ def record_of(fit: Fit | Tiles, cutoff: float, exposure_s: float | None) -> dict
         "loss": _sampled(fit.trace.loss * fit.scale**2),
         "loss_steps": _sampled(np.arange(1, len(fit.trace.loss) + 1)),
         "noise_variance": None if fit.noise_variance is None else float(np.nanmean(fit.noise_variance)),
+        "planes": fit.frame_shape[0],
         "residual_noise_units": noise_units(fit),
         "motion_px": _motion(fit, regions, exposure_s) | {"resolution": limit_px},
         "regions": regions,

@@ -25,6 +25,8 @@ Array = NDArray[np.floating]
 WINDOW_PX = 4.0
 #: Residual in a window, in units of the noise, that chance does not reach.
 LOST = 1.6
+#: How much larger residuals of volumes are where all is found: such a fit takes hardly any of the noise for structure.
+DEEP = 1.1
 #: Pixels that such a window averages over.
 WINDOW_AREA_PX = 4 * np.pi * WINDOW_PX**2
 #: Share of the spectrum that must lie beyond the passband.
@@ -140,7 +142,7 @@ def lost_regions(
     found = local_noise_units(residual, pixel_um, passband)
     if found is None:
         return []
-    lost = found > LOST
+    lost = found > LOST * (DEEP if residual.shape[1] > 1 else 1)
     still = None if remaining is None else local_noise_units(remaining, pixel_um, passband)
     if still is not None and (unexplained := (still > LOST).any(axis=(0, 1))).any():
         lost = lost & ~binary_dilation(unexplained, iterations=round(2 * WINDOW_PX))

@@ -55,6 +55,8 @@ def test_a_good_fit_passes():
     [
         ({"residual": trust.RESIDUAL_WARN + 0.01}, ("warn", "residual")),
         ({"residual": trust.RESIDUAL_FAIL + 0.01}, ("fail", "residual")),
+        ({"residual": trust.DEEP * trust.RESIDUAL_WARN + 0.01, "planes": 8}, ("warn", "residual")),
+        ({"residual": trust.DEEP * trust.RESIDUAL_FAIL + 0.01, "planes": 8}, ("fail", "residual")),
         ({"residual": 0.5}, ("warn", "overfitted")),
         ({"start": {"motion_sliding_levels": 2}}, ("warn", "slides")),
         (
@@ -86,6 +88,10 @@ def test_each_ground_of_doubt(changes, expected):
 def test_a_frame_that_was_left_out_does_not_shift_the_numbers_of_others():
     (told,) = verdict(record(residual_noise_units=[None, 0.8, 0.8, 0.8, 1.2]))["reasons"]
     assert told["message"].startswith("frame 4 ")
+
+
+def test_a_volume_that_takes_no_noise_for_structure_passes():
+    assert verdict(record(residual=1.04, planes=8))["status"] == "pass"
 
 
 def test_a_still_sample_need_not_beat_the_static_model():

@@ -209,3 +209,13 @@ def test_a_region_that_two_fits_lost_is_not_one_that_the_other_explains():
     np.testing.assert_allclose(region["centre_um"], [25 * PIXEL, 25 * PIXEL], atol=2 * PIXEL)
     assert region["frames"] == [4, 5, 6]
     assert nothing == []
+
+
+@pytest.mark.parametrize(("planes", "regions"), [(1, 1), (3, 0)])
+def test_a_volume_takes_no_noise_for_structure_so_its_windows_may_hold_more(planes, regions):
+    y, x = np.indices((64, 64))
+    signal = np.exp(-((y - 32) ** 2 + (x - 32) ** 2) / (2 * 8.0**2)) * np.cos(x)  # within the passband
+    residual = noise((9, planes, 64, 64))
+    while local_noise_units(residual, PIXEL, PASSBAND).max() < 1.66:
+        residual[4, 0] += 0.1 * signal
+    assert len(lost_regions(residual, PIXEL, PASSBAND)) == regions
