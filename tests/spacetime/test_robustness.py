@@ -40,5 +40,7 @@ def test_the_motion_is_found(name: str) -> None:
 def test_most_motions_below_two_pixels_per_frame_are_found() -> None:
     slow = [result for result in judged_side_by_side(CASES.values(), jobs=2) if result.interval_px < 2]
     lost = [result.case.name for result in slow if not result.found]
-    # what slides along a sharp line or deforms within the acquisition is lost as yet (docs/results.md)
-    assert len(lost) <= 0.15 * len(slow), f"lost: {', '.join(lost)}"
+    # 5 of 66: what slides along a sharp line, small eddies, and local deformation in dim light (docs/results.md)
+    assert len(lost) <= 0.08 * len(slow), f"lost: {', '.join(lost)}"
+    passed = [result.case.name for result in slow if not result.found and result.verdict == "pass"]
+    assert len(passed) <= 1, f"lost, and nothing says so: {', '.join(passed)}"
