@@ -357,8 +357,9 @@ class Reconstruction(Section):
         bool,
         Field(
             description="where the residual of a single plane shows that a fit lost 100 pixels or more in two frames "
-            "or more, away from the border, it is done again from the motion that was found, with finer grids for "
-            "parts that slide past each other (motion_sliding_levels: 2); kept where that halves what is lost"
+            "or more, away from the border, and half of the field at most, it is done again from the motion that was "
+            "found, with finer grids for parts that slide past each other (motion_sliding_levels: 2); kept where that "
+            "halves what is lost"
         ),
     ] = True
     illumination_rate: Annotated[

@@ -41,6 +41,8 @@ _LATE = 0.5
 _SLIDING_LEVELS, _PASSES = 2, 2
 #: Pixels lost in several frames from which on a fit is done again: half of what a window averages over; measured.
 _LOST_PX = WINDOW_AREA_PX / 2
+#: Share of the field up to which that is so: where more is lost, it is not the edges of parts that the fit lacks.
+_LOST_SHARE = 0.5
 
 
 _DAMAGED = "the frames hold NaN or infinity: mend or drop this acquisition"
@@ -340,18 +342,21 @@ def _slid(
     run: Callable[..., _Ended],
     result: Callable[[_Ended], Fit],
 ) -> Fit:
-    """A fit that lost regions of a single plane, again with grids for parts that slide, while that halves them.
+    """A fit that lost regions, not most of a plane, again with grids for parts that slide, while that halves them.
 
     Each pass begins with the motion of the one before and an empty scene. Only frames that are ``seen`` count.
     """
 
-    def lost(fit: Fit) -> int:
+    def lost(fit: Fit) -> tuple[int, float]:
         residual = inner(fit.residual[seen], settings.margin_px)
         return lost_in_several_frames(residual, fit.pixel_um, fit.system.passband())
 
     if not settings.sliding or settings.parts.motion != "grids" or found.frame_shape[0] > 1 or not found.located:
         return found
-    if settings.multigrid.motion_sliding_levels or (before := lost(found)) < _LOST_PX:
+    if settings.multigrid.motion_sliding_levels:
+        return found
+    before, share = lost(found)
+    if before < _LOST_PX or share > _LOST_SHARE:
         return found
     again = sliding(found.settings)
     renderer = make_renderer(found.renderer.model, again)
@@ -365,7 +370,7 @@ def _slid(
             slid = result(run(again, f"sliding-{number}", begin_with=jax.tree.map(jnp.array, begin)))
         except FitError:
             break
-        after = lost(slid)
+        after, _ = lost(slid)
         if after > before / 2 or slid.trace.loss[-1] >= found.trace.loss[-1]:
             seconds, compile_seconds = slid.trace.seconds, slid.trace.compile_seconds  # those of all runs
             return replace(found, trace=replace(found.trace, seconds=seconds, compile_seconds=compile_seconds))

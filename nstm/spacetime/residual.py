@@ -112,17 +112,18 @@ def local_noise_units(residual: Array, pixel_um: float, passband: float) -> Arra
     return np.asarray(np.sqrt(unexplained / _positive(noise)))
 
 
-def lost_in_several_frames(residual: Array, pixel_um: float, passband: float) -> int:
-    """Pixels where the residual of two frames or more is more than chance explains; 0 where nobody can tell.
+def lost_in_several_frames(residual: Array, pixel_um: float, passband: float) -> tuple[int, float]:
+    """Pixels where the residual of two frames or more is more than chance explains, and their share of the field.
 
-    Those within two windows of the border do not count: there structure enters that most frames do not show.
+    Those within two windows of the border do not count: there structure enters that most frames do not show. None
+    where nobody can tell.
     """
     found = local_noise_units(residual, pixel_um, passband)
     if found is None:
-        return 0
+        return 0, 0.0
     border = slice(round(2 * WINDOW_PX), -round(2 * WINDOW_PX))
-    frames = (found[..., border, border] > LOST).any(axis=1).sum(axis=0)
-    return int(np.sum(frames > 1))
+    lost = (found[..., border, border] > LOST).any(axis=1).sum(axis=0) > 1
+    return int(lost.sum()), float(lost.mean()) if lost.size else 0.0
 
 
 def lost_regions(

@@ -186,11 +186,11 @@ def test_what_is_lost_in_several_frames_away_from_the_border_counts_for_parts_th
     y, x = np.mgrid[:64, :64]
     lost = 2.0 * np.exp(-((y - 32) ** 2 + (x - 32) ** 2) / (2 * 3.0**2))  # broad: within the passband
     at_the_border = np.roll(lost, 32, axis=0)
-    assert lost_in_several_frames(residual, 0.1, 2.0) == 0
+    assert lost_in_several_frames(residual, 0.1, 2.0) == (0, 0)
     for frames, there, expected in (([1], lost, False), ([1, 4], lost, True), ([1, 4], at_the_border, False)):
         changed = residual.copy()
         changed[frames] += there
-        assert (lost_in_several_frames(changed, 0.1, 2.0) > 0) == expected
+        assert (lost_in_several_frames(changed, 0.1, 2.0)[0] > 0) == expected
 
 
 def test_a_region_that_two_fits_lost_is_not_one_that_the_other_explains():

@@ -13,6 +13,7 @@ from benchmarks.robustness import Case, quality, recorded
 from nstm.settings import Multigrid, Reconstruction, override
 from nstm.simulate.imaging import calibration_of, stacked, system_of
 from nstm.spacetime.checkpoint import Stopped
+from nstm.spacetime.fit import fit as fitting
 from nstm.spacetime.multigrid import MotionGrids
 from nstm.spacetime.reconstruct import sliding, start_of
 from nstm.spacetime.representation import mean_squared_gradient, usual_squared_gradient
@@ -26,7 +27,7 @@ FEW = {"steps": 40, "starts": 1, "padding_px": 4, "multigrid": {"scene_levels": 
 
 
 def lost(fit):
-    return lost_in_several_frames(fit.residual, fit.pixel_um, fit.system.passband())
+    return lost_in_several_frames(fit.residual, fit.pixel_um, fit.system.passband())[0]
 
 
 def test_a_motion_is_the_same_with_levels_for_parts_that_slide():
@@ -108,7 +109,9 @@ def test_what_is_found_at_once_is_not_fitted_again():
 def test_a_fit_that_is_stopped_among_parts_that_slide_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
     module = sys.modules["nstm.spacetime.reconstruct"]  # the package's attribute of this name is the function
     # a mean square of 88 in the end of the start and 4 in that of the first pass: so few steps leave all of it lost
-    monkeypatch.setattr(module, "lost_in_several_frames", lambda residual, *_: 1000 if np.mean(residual**2) > 20 else 0)
+    monkeypatch.setattr(
+        module, "lost_in_several_frames", lambda residual, *_: (400, 0.4) if np.mean(residual**2) > 20 else (0, 0.0)
+    )
     system, frames, times, known = blobs.recorded((0, 4), noise=0.1)
     settings = Reconstruction.model_validate(FEW | {"steps": 100})
     whole = nstm.reconstruct(system, frames, times, settings, calibration=known)
@@ -135,3 +138,18 @@ def test_parts_that_slide_are_left_where_nobody_asked_or_no_grid_moves(change):
     fit = nstm.reconstruct(system, frames, times, Reconstruction.model_validate(FEW | change), calibration=known)
     assert lost(fit) > 200
     assert fit.settings.multigrid.motion_sliding_levels == 0
+
+
+@pytest.mark.parametrize(("lost_of_field", "passes"), [((400, 0.4), True), ((400, 0.6), False), ((90, 0.1), False)])
+def test_parts_may_slide_where_regions_are_lost_but_not_most_of_the_field(monkeypatch, lost_of_field, passes):
+    module = sys.modules["nstm.spacetime.reconstruct"]
+    monkeypatch.setattr(module, "lost_in_several_frames", lambda *_: lost_of_field)
+    system, frames, times, known = blobs.recorded((0, 4), noise=0.1)
+    labels = []
+    monkeypatch.setattr(
+        module, "fit", lambda *args, **more: labels.append(more["checkpoint"]) or fitting(*args, **more)
+    )
+    kept = {"calibration": known, "checkpoint": "unused"}
+    monkeypatch.setattr("nstm.spacetime.fit.write_checkpoint", lambda *_: None)
+    nstm.reconstruct(system, frames, times, Reconstruction.model_validate(FEW), **kept)
+    assert any("sliding" in str(label) for label in labels) == passes
