@@ -160,6 +160,8 @@ def true_motion(recording: Recording, model: Any) -> KnownMotion:
     def warp(time_s: float) -> np.ndarray:
         back = -recording.motion.material_displacement(places, reference, time_s) / spacing
         on_lattice = back.T.reshape(-1, *map(len, along))
+        if max(every) == 1:
+            return np.asarray(on_lattice, np.float32)
         return np.stack([map_coordinates(b, between, mode="nearest") for b in on_lattice]).astype(np.float32)
 
     warps = {t: warp(t + float(recording.times.min())) for t in np.unique(times).tolist()}

@@ -31,7 +31,16 @@ def noise_variance(frames: np.ndarray, pixel_um: float, passband: float) -> np.n
 
 
 def noise_at_most(frames: np.ndarray) -> np.ndarray:
-    """The same with what the instrument transfers to the highest frequencies of the camera: too much, if anything."""
+    """Upper bound of that noise where nothing is beyond the passband: the power at the camera's highest frequencies.
+
+    It holds what the instrument transfers to them, too.
+
+    Args:
+        frames: ``(..., y, x)``, counts; a few rows or columns are enough.
+
+    Returns:
+        ``(...)``, counts squared.
+    """
     least = (min(_HIGHEST, (n - 1.5) / (2 * n)) for n in frames.shape[-2:])  # a few rows have few frequencies
     power = _power_above(frames, *least)
     assert power is not None

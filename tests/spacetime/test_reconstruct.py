@@ -281,9 +281,12 @@ def test_where_the_noise_is_unknown_the_most_that_it_can_be_serves_and_all_start
     monkeypatch.setattr(module, "fit", noted)
     monkeypatch.setattr(module, "noise_variance", lambda *_: None)
     system, frames, times, known = recorded((0, 0.5))
-    few = Reconstruction.model_validate({"steps": 20, "starts": 2, "sliding": False, "multigrid": {"scene_levels": 3}})
+    few = Reconstruction.model_validate(
+        {"steps": 20, "starts": 2, "sliding": False, "stop_at_noise": 1e6, "multigrid": {"scene_levels": 3}}
+    )
     result = nstm.reconstruct(system, frames, times, few, calibration=known)
     assert result.noise_variance is None
+    assert not result.trace.early, "a bound is no noise to stop at"
     assert len(given) == 2
     # frames of 4 counts squared, which are smooth: hardly anything else is at the highest frequencies
     np.testing.assert_allclose(given, 4 / result.scale**2, rtol=0.15)
