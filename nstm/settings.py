@@ -315,7 +315,7 @@ class Reconstruction(Section):
         Field(
             gt=0,
             description="stop early when, with all levels open, the mean squared residual is at most this many times "
-            "that of the noise, such as 1.0; empty: never",
+            "that of the noise, such as 1.0; empty: never, but the last part of a volume ends at 1.0",
         ),
     ] = None
     windows_open_at: Annotated[

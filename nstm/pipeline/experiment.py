@@ -41,7 +41,7 @@ NUMERICS: dict[str, int] = {
     "simulate": 2,
     "inspect": 2,
     "convert": 2,
-    "quality": 5,
+    "quality": 6,
     "illumination": 7,
     "reconstruct": 17,
     "conventional": 7,

@@ -64,7 +64,7 @@ class Progress:
             with np.load(self._results(index), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             return arrays, json.loads(str(arrays.pop("record")))
-        except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
             print(f"{self._results(index)} is damaged ({error}): fitting this acquisition again", file=sys.stderr)
             return None
 

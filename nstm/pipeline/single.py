@@ -139,7 +139,7 @@ def reconstruct_file(
         for first, last in experiment.jobs(SAMPLE, read_json(inspect)["sizes"]["t"]):
             jobs.append(folder / f"{first:05d}-{last:05d}.zarr")
             settings = experiment.stage_params(SAMPLE, "reconstruct", first, last)
-            settings["reconstruction"] |= {"static": False, "held_out": []}  # fits that nobody would see
+            settings["reconstruction"] |= {"static": False, "held_out": [], "seeds": 0}  # nobody would see those fits
             run_reconstruct(settings, raw, illumination, first, last, jobs[-1])
         run_assemble(params("assemble"), raw, jobs, "nstm", out_store)
         if then is not None:

@@ -32,6 +32,8 @@ from nstm.visual.studies import ShownCase, save_small_png, study_figure, study_m
 SCHEMA = 1
 #: The fits of a case by name, and what they are called.
 FITS = {"open": "without coarse-to-fine", "nstm": "NSTM"}
+#: What they change in the settings of a case.
+CHANGES: dict[str, dict[str, Any]] = {"open": {"windows_open_at": 0.0, "sliding": False}, "nstm": {}}
 SYSTEMS = {"dpc": "DPC", "sim": "SIM", "diffusercam": "DiffuserCam"}
 MOVIE = Movie(frames_per_second=3, height_px=192)
 #: What every study varies.
@@ -66,7 +68,7 @@ def run_study_case(params: Mapping[str, Any], out_images: str | Path, out_json: 
         "truth_pixel_um": recording.spacing_um[-1],
     }
     figures = {}
-    for name, changes in {"open": {"windows_open_at": 0.0}, "nstm": {}}.items():
+    for name, changes in CHANGES.items():
         images[name], images[f"{name}_pixel_um"], figures[name] = _fitted(
             recording, system, override(settings, changes)
         )
@@ -243,13 +245,13 @@ shines (two-beam, nine images, 300 photons at the brightest where nothing else i
 Before the rolling-shutter DiffuserCam (one frame, 10000 photons at the brightest) a disc with patches and seams swings
 and is deformed; its times are the layers of the readout.
 
-Each case is fitted twice with the same settings, *without coarse-to-fine* (all levels open from the start) and as
-usual (*NSTM*). All figures are means over the times of the frames. PSNR and SSIM are those of
-[Measured](results.md), plain and equalised. *Residual*: mean square in units of the noise variance, near 1 where the
-frames are explained. *Motion error*: mean distance between found and true displacement from one frame to the next,
-camera pixels, where the frames determine it. *Movement*: largest true displacement from one frame to the next, camera
-pixels. *Seconds*: all starts of a fit; the one without coarse-to-fine comes first and also compiles. In every cell:
-without coarse-to-fine / NSTM."""
+Each case is fitted twice with the same settings, *without coarse-to-fine* (all levels open from the start, and no
+finer grids for parts that slide, which make such a fit worse) and as usual (*NSTM*). All figures are means over the
+times of the frames. PSNR and SSIM are those of [Measured](results.md), plain and equalised. *Residual*: mean square in
+units of the noise variance, near 1 where the frames are explained. *Motion error*: mean distance between found and true
+displacement from one frame to the next, camera pixels, where the frames determine it. *Movement*: largest true
+displacement from one frame to the next, camera pixels. *Seconds*: all starts of a fit; the one without coarse-to-fine
+comes first and also compiles. In every cell: without coarse-to-fine / NSTM."""
 
 _COLUMNS = (
     ("plain PSNR / dB", "psnr_plain", 1),

@@ -39,9 +39,10 @@ class Blocks:
     @staticmethod
     def of(frames: np.ndarray, times_s: np.ndarray, axis: int, system: ImagingSystem) -> Blocks:
         """Of frames ``(*frame_axes, z, y, x)`` and times ``(*frame_axes, z)``, whose blocks are along ``axis``."""
-        images, moments = system.alike(frames), system.alike(times_s[..., None, None])
+        first = float(np.nanmin(times_s))  # images are float32, and a recording may last for days
+        images, moments = system.alike(frames), system.alike((times_s - first)[..., None, None])
         if len(images) > 1:
-            return Blocks(images, moments[:, 0, 0].astype(np.float64), alike=True)
+            return Blocks(images, first + moments[:, 0, 0].astype(np.float64), alike=True)
         others = tuple(i for i in range(frames.ndim - 2) if i != axis)
         images = np.asarray(frames.mean(axis=others, dtype=np.float64), np.float32)
         return Blocks(images, times_s.mean(axis=others), alike=False)
@@ -95,28 +96,36 @@ def check_acquisition(
     counts = frames.astype(np.float32) - np.float32(camera.offset)
     spared = system.usable(counts)
     used = spared.used if spared is not None and status_of(spared.reasons) != "fail" else None
+    axis = list(frame_axes).index(system.block_axis)
+    lights = tuple(i for i, name in enumerate(frame_axes) if name in system.light_axes)
+    block_of, kind_of = (_numbers(frames.shape[:-3], axes) for axes in ((axis,), lights))
     entry, reasons = check_counts(
-        frames, index=index, pixel_um=pixel_um, passband=passband, camera=camera, counts=system.counts, used=used
+        frames,
+        index=index,
+        pixel_um=pixel_um,
+        passband=passband,
+        camera=camera,
+        counts=system.counts,
+        used=used,
+        kinds=kind_of,
     )
     reasons = [*reasons, *(spared.reasons if spared is not None else ())]
     entry |= dict.fromkeys(("light", "stripes", "blur", "motion", "motion_px", "shake_px")) | {"figures": {}}
     if status_of(reasons) == "fail":
         return _entry(entry, reasons), None
-    axis = list(frame_axes).index(system.block_axis)
-    block_of = np.indices(frames.shape[:-3])[axis].ravel()
     moments = times_s.mean(axis=-1).ravel()
     kept = np.ones(moments.shape, bool) if used is None else used
     if system.counts:
-        levels = np.reshape(np.array(entry["intensity_by_frame"], float), frames.shape[:-3])
-        kinds = [i for i, name in enumerate(frame_axes) if name in system.light_axes]
-        entry["light"] = _light(_of_one_kind(levels, kinds).ravel()[kept], block_of[kept], moments[kept])
+        levels = np.array(entry["intensity_by_frame"], float)
+        lit = kept & np.isfinite(levels)
+        entry["light"] = _light(levels[lit], block_of[lit], moments[lit])
         reasons += _flicker(entry["light"])
 
     spectra = Spectra.of(looked_at(frames, used), pixel_um, passband)
     found = stripes(spectra) if (entry["signal_to_noise"] or 0) < NOISE_FREE else None
     entry["stripes"] = found and asdict(found)
     reasons += _stripes(found)
-    blurs = iter(blur_of_frames(spectra, block_of[kept]))
+    blurs = iter(blur_of_frames(spectra, _numbers(frames.shape[:-3], (axis, *lights))[kept]))
     entry["blur"] = [(blur := next(blurs)) and asdict(blur) if k else None for k in kept]
     reasons += _blurred(entry["blur"])
 
@@ -132,7 +141,7 @@ def check_acquisition(
     blocks = Blocks.of(counts, np.where(kept.reshape(frames.shape[:-3])[..., None], times_s, np.nan), axis, system)
     entry["motion"] = _motion(blocks.pairs(before), moments, system.settings.frames.exposure_s)
     entry["motion_px"] = entry["motion"] and entry["motion"]["between_px"]
-    in_blocks = np.moveaxis(counts.mean(axis=-3), axis, 0)
+    in_blocks = np.moveaxis(counts.mean(axis=(*lights, counts.ndim - 3), keepdims=True).squeeze(-3), axis, 0)
     in_blocks = in_blocks.reshape(len(in_blocks), -1, *in_blocks.shape[-2:])
     entry["shake_px"] = shake(in_blocks, entry["noise_std"])
     return _entry(entry, reasons), blocks
@@ -158,10 +167,10 @@ def _motion(pairs: list[Pair], moments: np.ndarray, exposure_s: float | None) ->
     return {**found, "per_exposure_px": None if exposure_s is None else found["between_px"] * exposure_s / wait}
 
 
-def _of_one_kind(levels: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-    """Light of the frames ``(*frame_axes)`` as if it were of one kind along ``axes``: only its steps are left."""
-    others = tuple(i for i in range(levels.ndim) if i not in axes)
-    return levels / levels.mean(axis=others, keepdims=True) * levels.mean() if axes else levels
+def _numbers(frame_axes: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """A number for every frame, flattened: the same for those at the same place along ``axes``."""
+    kept = tuple(n if axis in axes else 1 for axis, n in enumerate(frame_axes))
+    return np.broadcast_to(np.arange(math.prod(kept)).reshape(kept), frame_axes).ravel()
 
 
 def _light(levels: np.ndarray, block_of: np.ndarray, moments: np.ndarray) -> dict[str, float]:

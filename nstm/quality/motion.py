@@ -81,7 +81,7 @@ def shake(blocks: Image, noise_std: float | None) -> float | None:
         noise_std: of a frame, counts.
 
     Returns:
-        ``None`` where a block has one frame, and where noise alone would shift frames as much.
+        ``None`` where a block has fewer than three frames, and where noise alone would shift frames as much.
     """
     if blocks.shape[1] < 3 or noise_std is None:
         return None

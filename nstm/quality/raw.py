@@ -41,6 +41,7 @@ def check_counts(
     camera: Camera,
     counts: bool = True,
     used: np.ndarray | None = None,
+    kinds: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """Figures and reasons that need nothing but the counts.
 
@@ -53,20 +54,25 @@ def check_counts(
         counts: whether frames are counts; contrast about zero has no level of light.
         used: ``(m,)`` bool, the frames that results are made of, where they can do without others: only these are
             judged. ``None``: all are needed.
+        kinds: ``(m,)`` int, the kind of light of each frame (its colour), only within which brightness is compared.
+            ``None``: all are of one kind.
 
     Returns:
         ``index, mean`` (counts above the offset), ``saturated_fraction, nan_fraction, dead_frames,
-        intensity_by_frame`` (relative to the median frame; None of one that is not used), ``noise_std`` (counts; None
-        where the camera does not sample beyond the passband), ``signal_to_noise``; and what is wrong. With NaN or a
-        dead frame that is needed nothing else is measured.
+        intensity_by_frame`` (relative to the median frame of its kind; None of one that is not used, and of a kind
+        with less than a tenth of the light of the brightest), ``noise_std`` (counts; None where the camera does not
+        sample beyond the passband), ``signal_to_noise``; and what is wrong. With NaN or a dead frame that is needed
+        nothing else is measured.
     """
     flat = frames.reshape(-1, *frames.shape[-3:])
     numbers = np.arange(len(flat)) if used is None else np.flatnonzero(used)
     looked_at = flat if used is None else flat[used]
     levels = _levels(looked_at, camera.offset)
+    among = np.zeros(len(numbers), int) if kinds is None else kinds[numbers]
+    light = _relative(levels, among) if counts else np.full(len(numbers), np.nan)
     relative: list[float | None] = [None] * len(flat)
-    for number, value in zip(numbers, _relative(levels) if counts else (), strict=counts):
-        relative[number] = value
+    for number, value in zip(numbers, light.tolist(), strict=True):
+        relative[number] = value if np.isfinite(value) else None
     entry: dict[str, Any] = {
         "index": index,
         "mean": float(np.mean(levels)),
@@ -79,7 +85,7 @@ def check_counts(
     }
     reasons = _damage(entry["nan_fraction"], entry["dead_frames"]) if used is None else []
     if not reasons:
-        reasons = _light(levels, camera, numbers) if counts else []
+        reasons = _light(levels, light, camera, numbers) if counts else []
         reasons += _counts(looked_at, camera)
         entry["noise_std"], entry["signal_to_noise"] = _noise(looked_at, pixel_um, passband)
         reasons += _signal(entry["signal_to_noise"])
@@ -161,9 +167,11 @@ def _levels(flat: np.ndarray, offset: float) -> np.ndarray:
     return np.asarray(finite.mean(axis=(-3, -2, -1), dtype=np.float64) - offset)
 
 
-def _relative(levels: np.ndarray) -> list[float | None]:
-    median = float(np.median(levels))
-    return [float(v / median) if median > 0 else None for v in levels]
+def _relative(levels: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Levels over the median of their kind; NaN of a kind that has next to no light beside the brightest, or none."""
+    medians = np.array([np.median(levels[kinds == kind]) for kind in kinds])
+    lit = (medians > 0) & (medians >= DARK_FAIL * medians.max())
+    return np.divide(levels, medians, out=np.full(levels.shape, np.nan), where=lit)
 
 
 def _limit(dtype: np.dtype[Any], camera: Camera) -> float | None:
@@ -177,18 +185,17 @@ def _saturated(frames: np.ndarray, camera: Camera) -> float:
     return 0.0 if limit is None else float(np.mean(frames >= limit))
 
 
-def _light(levels: np.ndarray, camera: Camera, numbers: np.ndarray) -> list[Reason]:
-    median = float(np.median(levels))
-    if median <= 0:
+def _light(levels: np.ndarray, relative: np.ndarray, camera: Camera, numbers: np.ndarray) -> list[Reason]:
+    if not np.isfinite(relative).any():
         return [
             reason(
                 "fail",
                 "no_light",
-                f"the mean count is {median:.3g} above camera.offset = {camera.offset:g}: no light reached the "
-                "camera, or the offset is wrong (it is the mean of a dark frame)",
+                f"the mean count is {np.median(levels):.3g} above camera.offset = {camera.offset:g}: no light reached "
+                "the camera, or the offset is wrong (it is the mean of a dark frame)",
             )
         ]
-    dark = numbers[levels < DARK_FAIL * median].tolist()
+    dark = numbers[relative < DARK_FAIL].tolist()
     if dark:
         return [
             reason(
@@ -198,7 +205,7 @@ def _light(levels: np.ndarray, camera: Camera, numbers: np.ndarray) -> list[Reas
                 "shutter missed them; leave this acquisition out",
             )
         ]
-    steps = np.abs(levels / median - 1)
+    steps = np.nan_to_num(np.abs(relative - 1))
     step = float(np.max(steps))
     if step > STEP_WARN:
         return [

@@ -116,7 +116,7 @@ def read_checkpoint(
             continue
         try:
             found = _read(place, mark, like, parameters_like, search_like)
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
             if isinstance(error, CheckpointError):
                 raise
             damage = damage or error

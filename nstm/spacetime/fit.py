@@ -175,7 +175,8 @@ def fit(
     if not move:
         parameters["motion"] = renderer.motion.at_rest()
     done, first = so_far or Progress(), (parameters, _ADAM.init(parameters))
-    mark = fingerprint(replace(objective, at_once=1), parameters, to_finish) if checkpoint else ""
+    ends = (settings.stop_when_flat, settings.stop_at_noise, noise_variance, noise_known, tuple(snapshots))
+    mark = fingerprint(replace(objective, at_once=1), parameters, to_finish, ends) if checkpoint else ""
     if done.step == 0:
         like = first, parameters, initial(parameters) if to_finish else None
         before = read_checkpoint(checkpoint, mark, *like) if checkpoint else None
@@ -226,7 +227,10 @@ def fit(
                     else f"by step {done.step + count}"
                 )
                 done.state = good
-                message = f"the fit broke down {bad}: lower scene_rate or motion_rate, or check the data"
+                message = (
+                    f"the fit broke down {bad}: lower scene_rate ({settings.of_scene.scene_rate:g}) or motion_rate "
+                    f"({settings.of_motion.motion_rate:g}) of reconstruction.{settings.engine}, or check the data"
+                )
                 raise FitError(message, State(good[0], good[1], done.step) if done.step else None)
             done.state = parameters, moments
             went_on(count, errors, parameters)
@@ -244,7 +248,8 @@ def fit(
             for count, parameters, search, errors in rest:
                 if not np.all(np.isfinite(errors)) or not _finite(parameters):
                     message = (
-                        f"the fit broke down after step {done.step}: check the data, or set multigrid.final_share to 0"
+                        f"the fit broke down after step {done.step}: check the data, or set "
+                        f"reconstruction.multigrid.final_share ({settings.multigrid.final_share:g}) to 0"
                     )
                     raise FitError(message, State(*done.state, done.step))
                 done.search, done.final_steps = search, done.final_steps + count

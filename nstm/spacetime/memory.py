@@ -33,7 +33,7 @@ def peak_bytes(renderer: Renderer, frame_shape: tuple[int, ...], settings: Recon
     It is that of the largest program, the steps, the iterations that finish a volume, or the prediction of all frames:
     arguments, results and scratch space, as the compiler planned them; besides, the state that is kept for a breakdown
     and the frames. The interpreter and the compiler are not in it. The programs are compiled for that, and the fit uses
-    them as they are where the noise is known; a volume whose noise is not known is not finished and takes less.
+    them as they are.
 
     Args:
         renderer: from :func:`make_renderer`.

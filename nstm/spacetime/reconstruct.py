@@ -45,8 +45,6 @@ _LOST_PX = WINDOW_AREA_PX / 2
 _LOST_SHARE = 0.5
 
 
-_DAMAGED = "the frames hold NaN or infinity: mend or drop this acquisition"
-
 #: A start, where it ended, and what happened on the way.
 _Ended = tuple[Reconstruction, State, Trace]
 
@@ -145,16 +143,15 @@ def reconstruct(
             f"times have shape {times.shape}, expected finite numbers {counts.shape[:-2]}, "
             f"({', '.join((*system.frame_axes, 'z'))}): the middle of each exposure, s"
         )
-    if not np.all(np.isfinite(counts)) and system.usable(counts) is None:
-        raise DataError(_DAMAGED)
+    if system.usable(counts) is None:
+        _refuse_damaged(counts.reshape(-1, *counts.shape[-3:]), "the frames hold")
     if calibration is None:
         calibration = system.calibrate(counts, pixel)
     if calibration["status"] == "fail":
         raise DataError("the illumination was not found: " + "; ".join(r["message"] for r in calibration["reasons"]))
     measured = system.measurements(counts, calibration)
     seen = ~np.isin(np.arange(len(measured)), calibration.get("left_out", ()))
-    if not np.all(np.isfinite(measured[seen])):
-        raise DataError(_DAMAGED)
+    _refuse_damaged(measured[seen], "corrected by their calibration, the frames hold")
     if not seen.all():
         measured = np.where(seen[:, None, None, None], measured, np.float32(np.nan))
     if settings.margin_px and (
@@ -173,6 +170,12 @@ def reconstruct(
     recording = _Recording(system, dict(calibration), measured, counts.shape[-3:], times, pixel, scale)
     begin = time.perf_counter()
     tiles, settings = recording.tiles(settings, move, attempt)
+    if 2 * settings.margin_px >= tiles.overlap_px:
+        raise DataError(
+            f"reconstruction.margin_px = {settings.margin_px}: tiles of {tiles.shape} pixels share "
+            f"{tiles.overlap_px:g}, so that in some places none would be compared: set it to 0, or give larger tiles "
+            "(reconstruction.memory_gb, reconstruction.tile_px)"
+        )
     planning = time.perf_counter() - begin
     label = progress if isinstance(progress, str) else ("fit" if progress else None)
     fits = []
@@ -198,6 +201,17 @@ def reconstruct(
     return fits[0] if len(fits) == 1 else Tiles(tiles, tuple(fits))
 
 
+def _refuse_damaged(frames: np.ndarray, what: str) -> None:
+    """Frames ``(m, z, y, x)`` must have a value everywhere."""
+    damaged = np.flatnonzero(~np.isfinite(frames).all(axis=(1, 2, 3))).tolist()
+    if damaged:
+        pixels, many = np.count_nonzero(~np.isfinite(frames)), ", ..." if len(damaged) > 8 else ""
+        raise DataError(
+            f"{what} NaN or infinity, {pixels} pixels of frame(s) {', '.join(map(str, damaged[:8]))}{many}: mend or "
+            "drop this acquisition"
+        )
+
+
 @dataclass(frozen=True)
 class _Recording:
     """What one acquisition, or a part of its field, gives to a fit."""
@@ -215,12 +229,16 @@ class _Recording:
 
     def part(self, corner: tuple[int, int], shape: tuple[int, int]) -> _Recording:
         """The part of the field that begins at the camera pixel ``corner``."""
+        calibration = dict(self.system.cropped(self.calibration, corner, self.pixel_um))
         if self.measured.shape[-2:] != self.frame_shape[1:]:
-            raise DataError(f"a measurement of {self.system.kind} is not a frame: its field cannot be fitted in tiles")
+            raise DataError(
+                f"a measurement of {self.system.kind} is not a frame, so its field cannot be fitted in tiles: leave "
+                "reconstruction.tile_px empty, and give it more memory (reconstruction.memory_gb) if it asks for some"
+            )
         (y, x), (rows, columns) = corner, shape
         return replace(
             self,
-            calibration=dict(self.system.cropped(self.calibration, corner, self.pixel_um)),
+            calibration=calibration,
             measured=self.measured[..., y : y + rows, x : x + columns],
             frame_shape=(self.frame_shape[0], rows, columns),
         )

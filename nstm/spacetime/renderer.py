@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from nstm.settings import Multigrid, Networks, Reconstruction
@@ -132,13 +133,18 @@ class Renderer(eqx.Module):
 
     @eqx.filter_jit
     def at(
-        self, parameters: Parameters, displacement: Float[Array, "t d *space"], change_in_time: Float[Array, "t b"]
+        self,
+        parameters: Parameters,
+        displacement: Float[Array, "t d *space"],
+        change_in_time: Float[Array, "t b"],
+        alpha: ArrayLike = 1.0,
     ) -> Float[Array, "t c z y x"]:
-        """The scene under the given displacements (pixels) and as bright as it is then, every level open, as stored.
+        """The scene under the given displacements (pixels) and as bright as it is then, as stored.
 
-        ``change_in_time`` is :meth:`Change.in_time` of the times of ``displacement``.
+        ``change_in_time`` is :meth:`Change.in_time` of the times of ``displacement``, ``alpha`` how far the levels of
+        the scene are open.
         """
-        (shared, change), _ = self.shared(parameters, jnp.float32(1))
+        (shared, change), _ = self.shared(parameters, jnp.asarray(alpha, jnp.float32))
 
         def one(at: tuple[Array, Array]) -> Array:
             d, in_time = (a[None] for a in at)

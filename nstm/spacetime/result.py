@@ -19,6 +19,7 @@ from jaxtyping import Array
 from nstm.acquisition import DataError
 from nstm.settings import Reconstruction
 from nstm.spacetime.displacement import determined, material_displacement, trajectories
+from nstm.spacetime.finish import iterations
 from nstm.spacetime.fit import Trace
 from nstm.spacetime.renderer import Parameters, Renderer, make_renderer, predict
 from nstm.spacetime.representation import Coefficients, Motion, relative_times
@@ -84,11 +85,12 @@ class Fit:
 
     @property
     def snapshots(self) -> dict[int, np.ndarray]:
-        """Canonical scene ``(c, z, y, x)`` after the steps asked for."""
-        renderer = self.renderer
+        """Scene ``(c, z, y, x)`` at the middle of the acquisition after the steps asked for, as open as it was then."""
+        middle = np.array([(self.times_s.min() + self.times_s.max()) / 2])
+        opening = self.settings.windows_open_at * (self.settings.steps - iterations(self.renderer, self.settings))
         return {
-            step: self.scale * np.asarray(renderer.model.output(renderer.scene.render(p["scene"], jnp.float32(1))))
-            for step, p in self.trace.snapshots.items()
+            step: self._scene(parameters, middle, step / opening if step < opening else 1.0)[0]
+            for step, parameters in sorted(self.trace.snapshots.items())
         }
 
     def scene(self, times_s: np.ndarray) -> np.ndarray:
@@ -100,11 +102,14 @@ class Fit:
         Raises:
             DataError: a time lies outside the acquisition (nothing was measured there).
         """
+        return self._scene(self.parameters, times_s)
+
+    def _scene(self, parameters: Parameters, times_s: np.ndarray, alpha: float = 1.0) -> np.ndarray:
         renderer = self.renderer
-        parameters = jax.tree.map(jnp.asarray, self.parameters)
-        displacement = jnp.asarray(self._warp(renderer, times_s))
+        parameters = jax.tree.map(jnp.asarray, parameters)
+        displacement = jnp.asarray(self._warp(renderer, times_s, parameters, alpha))
         change = renderer.change.in_time(self._share(renderer, times_s))
-        return self.scale * np.asarray(renderer.at(parameters, displacement, change))
+        return self.scale * np.asarray(renderer.at(parameters, displacement, change, jnp.float32(alpha)))
 
     def motion(self, times_s: np.ndarray) -> np.ndarray:
         """Material displacement since the previous of ``times_s``, ``(t, d, z, y, x)`` float32, um.
@@ -173,7 +178,9 @@ class Fit:
             )
         partial.replace(path)
 
-    def _warp(self, renderer: Renderer, times_s: np.ndarray) -> np.ndarray:
+    def _warp(
+        self, renderer: Renderer, times_s: np.ndarray, parameters: Parameters | None = None, alpha: float = 1.0
+    ) -> np.ndarray:
         times = np.atleast_1d(np.asarray(times_s, np.float64))
         if not times.size:
             raise DataError("no times were asked for: give at least one, in s")
@@ -186,8 +193,8 @@ class Fit:
                 f"were taken from {first:g} to {last:g} s; nothing was measured outside"
             )
         in_time = renderer.motion.in_time(self._share(renderer, times))
-        motion = jax.tree.map(jnp.asarray, self.parameters["motion"])
-        return np.asarray(_displacement(renderer.motion, motion, in_time))
+        motion = jax.tree.map(jnp.asarray, (parameters or self.parameters)["motion"])
+        return np.asarray(_displacement(renderer.motion, motion, in_time, jnp.float32(alpha)))
 
     def _share(self, renderer: Renderer, times_s: np.ndarray) -> np.ndarray:
         """Times as a share of the acquisition, within [0, 1]."""
@@ -261,9 +268,9 @@ class Fit:
 
 
 @eqx.filter_jit
-def _displacement(motion: Motion, coefficients: Coefficients, in_time: Any) -> Array:
-    """The warp at some times, every level open, ``(t, d, *space)``."""
-    return motion.render(coefficients, in_time, jnp.float32(1))
+def _displacement(motion: Motion, coefficients: Coefficients, in_time: Any, alpha: Array) -> Array:
+    """The warp at some times, ``(t, d, *space)``."""
+    return motion.render(coefficients, in_time, alpha)
 
 
 def forward_model(
@@ -288,7 +295,7 @@ def load(path: str | os.PathLike[str]) -> Fit:
         with np.load(path, allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files}
         meta = json.loads(str(arrays["meta"]))
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile) as error:
         raise DataError(f"{path}: not a saved fit ({error}); give a file that fit.save wrote") from error
     if meta.get("schema") != _SCHEMA:
         raise DataError(

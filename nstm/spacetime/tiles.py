@@ -43,6 +43,12 @@ class Tiling:
     shape: tuple[int, int]
     corners: tuple[tuple[int, int], ...]
 
+    @property
+    def overlap_px(self) -> float:
+        """What neighbours share at least; without neighbours no end of it."""
+        along = [(np.unique([c[axis] for c in self.corners]), side) for axis, side in enumerate(self.shape)]
+        return min((side - float(np.diff(c).max()) for c, side in along if len(c) > 1), default=math.inf)
+
     def weights(self, ratio: float = 1.0) -> list[np.ndarray]:
         """Weight of every tile in the blend, ``(y, x)`` with ``ratio`` samples per camera pixel.
 
@@ -95,15 +101,24 @@ def tiling(field: tuple[int, int], tile_px: int, ratio: float) -> Tiling:
     Raises:
         DataError: no tile of that size meets the samples of both grids.
     """
+    if tile_px >= max(field):
+        return Tiling(field, field, ((0, 0),))
     step = next((n for n in range(1, 65) if math.isclose(n * ratio, round(n * ratio), abs_tol=1e-6)), None)
     if step is None:
-        raise DataError(f"{ratio} pixels of the result per camera pixel: tiles need a ratio of small whole numbers")
+        raise DataError(
+            f"tiles of {tile_px} px do not begin on samples of both grids with {ratio:g} pixels of the result per "
+            "camera pixel: give optics.upsampling a ratio of small whole numbers, such as 1.5, or the fit more memory "
+            "(reconstruction.memory_gb, reconstruction.tile_px empty)"
+        )
     shape, along = [], []
     for length in field:
         side = length - step * max(0, math.ceil((length - tile_px) / step))
         overlap = min(OVERLAP_PX, side // 3)
         if side < length and overlap < step:
-            raise DataError(f"tiles of {tile_px} px are too small for {ratio} pixels of the result per camera pixel")
+            raise DataError(
+                f"tiles of {tile_px} px are too small for {ratio:g} pixels of the result per camera pixel: give "
+                "optics.upsampling a ratio of smaller whole numbers, such as 1.5, or reconstruction.tile_px more"
+            )
         count = 1 if side == length else math.ceil((length - overlap) / (side - overlap))
         ends = np.linspace(0, (length - side) // step, count)
         shape.append(side)
@@ -210,14 +225,10 @@ class Tiles:
 
     @property
     def snapshots(self) -> dict[int, np.ndarray]:
-        """Scene ``(c, z, y, x)`` at the middle of the acquisition after the steps asked for."""
-        middle = np.array([(self.times_s.min() + self.times_s.max()) / 2])
-        steps = set.intersection(*(set(fit.trace.snapshots) for fit in self.fits))
-
-        def after(step: int) -> Tiles:
-            return replace(self, fits=tuple(replace(f, parameters=f.trace.snapshots[step]) for f in self.fits))
-
-        return {step: after(step).scene(middle)[0] for step in sorted(steps)}
+        """See :attr:`Fit.snapshots`."""
+        each = [fit.snapshots for fit in self.fits]
+        steps = sorted(set.intersection(*map(set, each)))
+        return {step: self._blend((scenes[step] for scenes in each), self.system.grid_ratio) for step in steps}
 
     def scene(self, times_s: np.ndarray) -> np.ndarray:
         """See :meth:`Fit.scene`."""
@@ -296,7 +307,7 @@ def load(path: str | os.PathLike[str]) -> Fit | Tiles:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files} if "tiles" in file.files else None
-    except (OSError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
         raise DataError(f"{path}: not a saved fit ({error}); give a file that fit.save wrote") from error
     if arrays is None:
         return result.load(path)

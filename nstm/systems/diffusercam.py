@@ -151,8 +151,9 @@ class DiffuserCam(ImagingSystem):
     def cropped(self, calibration: Calibration, corner: tuple[int, int], pixel_um: float) -> Calibration:
         """Refused: every pixel sees the whole scene."""
         raise DataError(
-            "every pixel of a lensless camera sees the whole scene, so its field cannot be fitted in tiles: set "
-            "readout.rows_per_step lower, frames.binning higher, or give it more memory (reconstruction.memory_gb)"
+            "every pixel of a lensless camera sees the whole scene, so its field cannot be fitted in tiles: leave "
+            "reconstruction.tile_px empty, and where memory is short, set readout.rows_per_step lower, frames.binning "
+            "higher, or give it more (reconstruction.memory_gb)"
         )
 
     def forward(

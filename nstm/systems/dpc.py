@@ -71,8 +71,9 @@ class Dpc(ImagingSystem):
     def cropped(self, calibration: Calibration, corner: tuple[int, int], pixel_um: float) -> Calibration:
         """Refused: a part does not know the mean of its phase, so parts would not fit together."""
         raise DataError(
-            "phase is known up to a constant only, so a field of DPC cannot be fitted in tiles: give it more memory "
-            "(reconstruction.memory_gb) or a smaller crop"
+            "phase is known up to a constant only, so a field of DPC cannot be fitted in tiles: leave "
+            "reconstruction.tile_px empty, and where memory is short, give it more (reconstruction.memory_gb) or a "
+            "smaller crop"
         )
 
     def of(self, acquisitions: xr.Dataset) -> Self:

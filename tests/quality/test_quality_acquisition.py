@@ -12,6 +12,7 @@ from nstm.quality.prospect import prospect, reasons_of
 from nstm.quality.shift import window_shift
 from nstm.quality.spectrum import Spectra, stripes
 from nstm.simulate import SimMicroscope, drift, er_network, simulate_sim, structure_area
+from nstm.simulate.diffusercam import LenslessCamera, caustics, seen
 from nstm.simulate.imaging import system_of
 from nstm.simulate.motion import rotation, still, vibration
 
@@ -24,9 +25,9 @@ def recorded(motion, microscope=MICROSCOPE, seed=1):
     return simulate_sim(er_network(seed, structure_area(microscope, 0.6)), motion, microscope, 1, seed)
 
 
-def check(recording, frames=None):
+def check(recording, frames=None, later_s=0.0):
     frames = recording.frames[0] if frames is None else frames
-    times = recording.times[0][..., None]
+    times = recording.times[0][..., None] + later_s
     return check_acquisition(
         frames[..., None, :, :], times, ["angle", "phase"], system_of(MICROSCOPE), index=0, pixel_um=0.065
     )[0]
@@ -59,6 +60,12 @@ def test_a_drift_is_measured(pixels):
     directions = np.array(entry["motion"]["drift_px"]) / entry["motion"]["between_px"]
     np.testing.assert_allclose(directions, [[0.6, 0.8]] * 2, atol=0.1)
     assert prospect([entry])["verdict"] == ("hard" if pixels == 16 else "worth")
+
+
+def test_a_drift_is_measured_after_days_as_at_once():
+    recording = recorded(drift((0, 3.0 * 0.065 / SPAN_S)))
+    at_once, later = (check(recording, later_s=days * 86400.0)["motion"] for days in (0, 3))
+    assert later["per_frame_px"] == pytest.approx(at_once["per_frame_px"], rel=1e-3)
 
 
 def test_a_turn_without_net_shift_is_measured():
@@ -204,3 +211,24 @@ def test_real_recordings_are_not_refused(shared_data):
         )
         assert entry["status"] == "pass"
         assert entry["motion_px"] < 0.3
+
+
+def test_the_colours_of_one_exposure_are_no_repeated_frames():
+    lens = LenslessCamera(shape=(96, 128), colours=3)
+    scene = np.zeros((3, *lens.scene_shape), np.float32)
+    for colour, (light, x) in enumerate([(1.0, 12), (0.6, 30), (0.4, 48)]):
+        scene[colour, 16:32, x : x + 10] = light
+    clean = seen(scene, np.repeat(caustics(1, lens.shape)[None], 3, axis=0), lens.shape)
+    frames = np.random.default_rng(0).poisson(5000 * clean / clean.max()) + lens.offset
+    system = system_of(lens)
+    entry, _ = check_acquisition(
+        frames[None, :, None].astype(np.uint16),
+        np.zeros((1, 3, 1)),
+        list(system.frame_axes),
+        system,
+        index=0,
+        pixel_um=10,
+    )
+    assert [r["code"] for r in entry["reasons"]] == []
+    assert entry["intensity_by_frame"] == [1, 1, 1]
+    assert (entry["shake_px"], entry["blur"]) == (None, [None] * 3)

@@ -51,6 +51,18 @@ def test_good_frames_pass_with_true_figures():
     assert (entry["nan_fraction"], entry["saturated_fraction"], entry["dead_frames"]) == (0, 0, [])
 
 
+def test_brightness_is_compared_within_a_colour():
+    colours = np.tile(np.arange(3), 3)
+    light = np.array([1, 0.9, 0.0])[colours].reshape(3, 3, 1, 1, 1)  # a yellow scene
+    frames = np.rint(100 + light * (good(1).astype(float) - 100) + np.random.default_rng(0).normal(0, 2, SHAPE))
+    entry = check(frames, kinds=colours)
+    assert codes(entry) == []
+    assert entry["intensity_by_frame"][:2] == pytest.approx([1, 1], abs=0.05)
+    frames[1, 1] = 100 + 0.05 * (frames[1, 1] - 100)
+    assert codes(check(frames, kinds=colours)) == [("fail", "dark_frame")]
+    assert "frame(s) 4 have" in check(frames, kinds=colours)["reasons"][0]["message"]
+
+
 def test_nan():
     frames = good().astype(np.float32)
     frames[1, 1, 0, 3:5, 3] = np.nan

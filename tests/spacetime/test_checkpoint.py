@@ -40,10 +40,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, dama
     assert found.step == 20
     np.testing.assert_array_equal(found.state[0][0], 20.0)
     assert ("is damaged" in capsys.readouterr().err) == (damage != "absent")
-    for place in path.parent.iterdir():
-        place.write_bytes(b"torn")
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        read(path)
+    for content in (b"torn", b""):
+        for place in path.parent.iterdir():
+            place.write_bytes(content)
+        with pytest.raises(CheckpointError, match="no checkpoint"):
+            read(path)
 
 
 def test_a_reconstruction_that_is_stopped_goes_on_and_does_not_repeat_finished_starts(tmp_path):

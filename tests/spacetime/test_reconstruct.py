@@ -119,6 +119,18 @@ def test_the_same_data_give_the_same_fit_and_snapshots_sharpen(moving):
     assert sorted(result.snapshots) == [40, 200]
     rough = [np.abs(np.diff(inner(s[0, 0]), axis=-1)).mean() for s in result.snapshots.values()]
     assert rough[0] < rough[1]
+    middle = np.array([(times.min() + times.max()) / 2])
+    np.testing.assert_array_equal(result.snapshots[200], result.scene(middle)[0])
+
+
+def test_a_snapshot_shows_only_the_levels_that_were_open(moving):
+    *_, result = moving
+    early, levels = result.trace.snapshots[40], len(result.parameters["scene"])
+    assert 40 / (0.8 * SHORT.steps) <= 2 / levels, "none but the first two is open"
+    disturbed = {**early, "scene": [*early["scene"][:2], *(c + 1 for c in early["scene"][2:])]}
+    trace = dataclasses.replace(result.trace, snapshots={40: disturbed})
+    again = dataclasses.replace(result, trace=trace)
+    np.testing.assert_array_equal(again.snapshots[40], result.snapshots[40])
 
 
 def test_a_frame_held_out_is_predicted_better_with_motion(moving):
@@ -148,7 +160,10 @@ def test_times_outside_the_acquisition_are_refused(moving):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda f: f * np.nan, "NaN"),
+        (
+            lambda f: f * np.nan,
+            rf"NaN or infinity, {9 * SIDE**2} pixels of frame\(s\) 0, 1, .*, 7, \.\.\.: mend",
+        ),
         (lambda f: f * 0, "no light above the camera offset"),
         (lambda f: f[:2], "frames have shape"),
     ],
@@ -226,8 +241,11 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(small, tmp_path):
     fit(renderer, data, few, **kept)
     with pytest.raises(DataError, match="other data, settings"):
         fit(renderer, data + 1e-3, few, **kept)
+    for changes in ({"illumination_rate": 0.01}, {"stop_at_noise": 2.0}):
+        with pytest.raises(DataError, match="other data, settings"):
+            fit(renderer, data, few.model_copy(update=changes), **kept)
     with pytest.raises(DataError, match="other data, settings"):
-        fit(renderer, data, few.model_copy(update={"illumination_rate": 0.01}), **kept)
+        fit(renderer, data, few, snapshots=(20,), **kept)
     (tmp_path / "text.npz").write_bytes(b"PK no checkpoint")
     with pytest.raises(DataError, match="no checkpoint"):
         fit(renderer, data, few, checkpoint=tmp_path / "text.npz")
@@ -374,8 +392,11 @@ def test_a_shift_of_all_times_changes_nothing():
 
 def test_something_else_is_not_loaded_as_a_fit(tmp_path):
     (tmp_path / "text.npz").write_bytes(b"PK no fit")
-    with pytest.raises(DataError, match="not a saved fit"):
-        nstm.load(tmp_path / "text.npz")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("text.npz", "empty.npz", "array.npy"):
+        with pytest.raises(DataError, match="not a saved fit"):
+            nstm.load(tmp_path / name)
 
 
 def test_the_published_swirl_is_recovered(shared_cases):

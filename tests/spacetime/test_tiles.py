@@ -37,10 +37,24 @@ def test_tiles_have_one_shape_cover_the_field_and_weigh_one_everywhere(field, ti
         np.testing.assert_allclose(corner * ratio, round(corner * ratio), atol=1e-9)
 
 
-def test_a_field_of_one_tile_is_the_field():
-    tiles = tiling((81, 60), 81, 1.6)
-    assert (tiles.shape, tiles.corners) == ((81, 60), ((0, 0),))
+@pytest.mark.parametrize("ratio", [1.6, 1.4709])
+def test_a_field_of_one_tile_is_the_field(ratio):
+    tiles = tiling((81, 60), 81, ratio)
+    assert (tiles.shape, tiles.corners, tiles.overlap_px) == ((81, 60), ((0, 0),), np.inf)
     np.testing.assert_array_equal(tiles.weights()[0], 1)
+
+
+def test_tiles_that_cannot_lie_on_both_grids_are_refused():
+    with pytest.raises(DataError, match=r"optics\.upsampling a ratio of small whole numbers"):
+        tiling((200, 200), 96, 1.4709)
+
+
+def test_a_margin_must_leave_what_tiles_share():
+    assert tiling((96, 96), 64, 2.0).overlap_px == 32
+    system, frames = Sim(settings()), np.random.default_rng(0).uniform(1, 9, (3, 3, 1, 96, 96))
+    wide = Reconstruction(tile_px=64, margin_px=16)
+    with pytest.raises(DataError, match=r"margin_px = 16: tiles of \(64, 64\) pixels share 32"):
+        nstm.reconstruct(system, frames, TIMES, wide, calibration=calibration())
 
 
 def test_a_part_of_the_field_sees_its_part_of_the_pattern():
