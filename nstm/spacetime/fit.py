@@ -116,6 +116,11 @@ def _enough(losses: np.ndarray, settings: Reconstruction, noise: float | None) -
     return bool(before - now <= settings.stop_when_flat * before)
 
 
+def _section(of: object) -> str:
+    """What a config calls the settings of a representation."""
+    return f"reconstruction.{type(of).__name__.lower()}"
+
+
 def _kept(parameters: Parameters, snapshots: Sequence[int], after: int, until: int) -> dict[int, Parameters]:
     """The coefficients at those of the steps ``snapshots`` that lie between the two."""
     return {s: jax.tree.map(np.asarray, parameters) for s in snapshots if after < s <= until}
@@ -227,9 +232,10 @@ def fit(
                     else f"by step {done.step + count}"
                 )
                 done.state = good
+                scene, motion = settings.of_scene, settings.of_motion
                 message = (
-                    f"the fit broke down {bad}: lower scene_rate ({settings.of_scene.scene_rate:g}) or motion_rate "
-                    f"({settings.of_motion.motion_rate:g}) of reconstruction.{settings.engine}, or check the data"
+                    f"the fit broke down {bad}: lower scene_rate ({scene.scene_rate:g}, {_section(scene)}) or "
+                    f"motion_rate ({motion.motion_rate:g}, {_section(motion)}), or check the data"
                 )
                 raise FitError(message, State(good[0], good[1], done.step) if done.step else None)
             done.state = parameters, moments

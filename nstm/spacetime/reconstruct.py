@@ -144,14 +144,15 @@ def reconstruct(
             f"({', '.join((*system.frame_axes, 'z'))}): the middle of each exposure, s"
         )
     if system.usable(counts) is None:
-        _refuse_damaged(counts.reshape(-1, *counts.shape[-3:]), "the frames hold")
+        _refuse_damaged(counts.reshape(-1, *counts.shape[-3:]), "the frames hold", "frame")
     if calibration is None:
         calibration = system.calibrate(counts, pixel)
     if calibration["status"] == "fail":
         raise DataError("the illumination was not found: " + "; ".join(r["message"] for r in calibration["reasons"]))
     measured = system.measurements(counts, calibration)
     seen = ~np.isin(np.arange(len(measured)), calibration.get("left_out", ()))
-    _refuse_damaged(measured[seen], "corrected by their calibration, the frames hold")
+    corrected = np.where(seen[:, None, None, None], measured, np.float32(0))
+    _refuse_damaged(corrected, "corrected by their calibration, the frames hold", "measurement")
     if not seen.all():
         measured = np.where(seen[:, None, None, None], measured, np.float32(np.nan))
     if settings.margin_px and (
@@ -201,13 +202,13 @@ def reconstruct(
     return fits[0] if len(fits) == 1 else Tiles(tiles, tuple(fits))
 
 
-def _refuse_damaged(frames: np.ndarray, what: str) -> None:
-    """Frames ``(m, z, y, x)`` must have a value everywhere."""
+def _refuse_damaged(frames: np.ndarray, what: str, each: str) -> None:
+    """Frames or other measurements ``(m, z, y, x)`` must have a value everywhere."""
     damaged = np.flatnonzero(~np.isfinite(frames).all(axis=(1, 2, 3))).tolist()
     if damaged:
         pixels, many = np.count_nonzero(~np.isfinite(frames)), ", ..." if len(damaged) > 8 else ""
         raise DataError(
-            f"{what} NaN or infinity, {pixels} pixels of frame(s) {', '.join(map(str, damaged[:8]))}{many}: mend or "
+            f"{what} NaN or infinity, {pixels} pixels of {each}(s) {', '.join(map(str, damaged[:8]))}{many}: mend or "
             "drop this acquisition"
         )
 
